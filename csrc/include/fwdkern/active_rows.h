@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstdint>
+
+namespace fwdkern {
+
+// Row lists of a gate [channels, positions] with any strides (in elements):
+// row_offset [positions + 1], row_channel [rows], rows grouped by position, channels ascending.
+// Two passes, so that the caller can allocate row_channel between them.
+
+// Fills row_offset and returns the number of rows.
+int64_t count_active_rows(const uint8_t* gate, int64_t channels, int64_t positions, int64_t channel_stride,
+                          int64_t position_stride, int64_t* row_offset);
+
+// Fills row_channel from a row_offset that count_active_rows made of the same gate.
+void list_active_rows(const uint8_t* gate, int64_t channels, int64_t positions, int64_t channel_stride,
+                      int64_t position_stride, const int64_t* row_offset, int32_t* row_channel);
+
+}  // namespace fwdkern

@@ -1,0 +1,63 @@
+"""Row lists of a gate: which channels are active at each position, in compressed sparse rows."""
+
+import torch
+from torch import Tensor
+
+from fwdkern.errors import InputError
+from fwdkern.ops import native
+from fwdkern.ops.backend import choose
+
+torch.library.define("fwdkern::active_rows", "(Tensor gate) -> (Tensor row_offset, Tensor row_channel)")
+
+
+def active_rows(gate: Tensor, backend: str | None = None) -> tuple[Tensor, Tensor]:
+    """List the active channels of every position.
+
+    gate: bool [channels, positions], any strides.
+    Returns row_offset int64 [positions + 1] and row_channel int32 [rows]: the rows of position p are
+    row_offset[p] to row_offset[p + 1], their channels ascending. Both are contiguous, on the gate's device.
+    Raises InputError for another rank or dtype, BackendError for a backend that cannot run.
+    """
+    if gate.dim() != 2:
+        raise InputError(f"active_rows: gate has shape {tuple(gate.shape)}; expected [channels, positions].")
+    if gate.dtype != torch.bool:
+        raise InputError(
+            f"active_rows: gate has dtype {gate.dtype}; expected bool, for example `values > 0`."
+        )
+    choice = choose("active_rows", gate.device, gate.dtype, tuple(gate.shape), backend)
+    if choice.name == "torch":
+        return active_rows_reference(gate)
+    row_offset, row_channel = torch.ops.fwdkern.active_rows(gate)
+    return row_offset, row_channel
+
+
+def active_rows_reference(gate: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in plain torch: gate [channels, positions] -> row_offset, row_channel."""
+    row_offset = gate.new_zeros(gate.shape[1] + 1, dtype=torch.int64)
+    row_offset[1:] = gate.sum(0).cumsum(0)
+    row_channel = gate.t().nonzero()[:, 1].to(torch.int32)  # [rows]
+    return row_offset, row_channel
+
+
+torch.library.impl("fwdkern::active_rows", "CompositeExplicitAutograd", active_rows_reference)
+
+
+@torch.library.impl("fwdkern::active_rows", "CPU")
+def _active_rows_cpu(gate: Tensor) -> tuple[Tensor, Tensor]:
+    library, _ = native.load()
+    if library is None:
+        return active_rows_reference(gate)
+    channels, positions = gate.shape
+    layout = (gate.data_ptr(), channels, positions, *gate.stride())
+    row_offset = torch.empty(positions + 1, dtype=torch.int64)
+    rows = library.count_active_rows(*layout, row_offset.data_ptr())
+    row_channel = torch.empty(rows, dtype=torch.int32)
+    library.list_active_rows(*layout, row_offset.data_ptr(), row_channel.data_ptr())
+    return row_offset, row_channel
+
+
+@torch.library.register_fake("fwdkern::active_rows")
+def _active_rows_fake(gate: Tensor) -> tuple[Tensor, Tensor]:
+    rows = torch.library.get_ctx().new_dynamic_size()
+    row_offset = gate.new_empty(gate.shape[1] + 1, dtype=torch.int64)
+    return row_offset, gate.new_empty(rows, dtype=torch.int32)

@@ -1,0 +1,62 @@
+"""The compiled library: loaded on first use, absent without harm."""
+
+import functools
+import importlib
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fwdkern.errors import BackendError
+
+ISA_NAMES = ("scalar", "avx2", "avx512")
+REMEDY = "install a C++17 compiler and run `pip install --force-reinstall --no-deps .` in the source tree"
+
+
+@functools.cache
+def load() -> tuple[ModuleType | None, str]:
+    """(library, "") or (None, one sentence without paths that says why there is none)."""
+    try:
+        return importlib.import_module("fwdkern._native"), ""
+    except ModuleNotFoundError:
+        failure = Path(__file__).parents[1] / "_native_failure.txt"
+        if failure.exists():
+            return None, f"it was not built, {failure.read_text().strip()}"
+        return None, "it was not built"
+    except ImportError:
+        return None, "it was built for another platform or Python and does not load"
+
+
+def isa_limit() -> str | None:
+    """The upper bound FWDKERN_CPU_ISA, or None where it is not set. An unknown name is a BackendError."""
+    limit = os.environ.get("FWDKERN_CPU_ISA")
+    if not limit:
+        return None
+    if limit not in ISA_NAMES:
+        raise BackendError(
+            f"FWDKERN_CPU_ISA is {limit!r}; expected one of {', '.join(ISA_NAMES)}, or leave it unset."
+        )
+    return limit
+
+
+def isa(library: ModuleType) -> int:
+    """Index into ISA_NAMES of the instruction set that CPU kernels use now."""
+    available: int = library.available_isa()
+    limit = isa_limit()
+    return available if limit is None else min(available, ISA_NAMES.index(limit))
+
+
+def native_info() -> dict[str, Any]:
+    """The compiled library here: built, reason, compiler, isa, isa_available, isa_limit."""
+    library, reason = load()
+    if library is None:
+        return {"built": False, "reason": reason, "compiler": None, "isa": None, "isa_available": None,
+                "isa_limit": isa_limit()}  # fmt: skip
+    return {
+        "built": True,
+        "reason": "loaded",
+        "compiler": library.compiler(),
+        "isa": ISA_NAMES[isa(library)],
+        "isa_available": ISA_NAMES[library.available_isa()],
+        "isa_limit": isa_limit(),
+    }

@@ -1,0 +1,48 @@
+"""Settings for every test: uninitialised memory is poisoned, hypothesis has no deadline."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+hypothesis.settings.register_profile("fwdkern", deadline=None, derandomize=False, print_blob=True)
+hypothesis.settings.load_profile("fwdkern")
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory() -> Iterator[None]:
+    """Fill what torch.empty and its relatives return with NaN (integers: the largest value, booleans: True).
+
+    An element that a kernel forgets to write then shows in any comparison. Torch's own switch for this
+    comes only with deterministic mode, in which other kernels run than the user's; so the Python entry
+    points are wrapped.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("empty", "empty_like", "empty_strided"):
+            patch.setattr(torch, name, _poisoning(getattr(torch, name)))
+        for name in ("new_empty", "new_empty_strided"):
+            patch.setattr(Tensor, name, _poisoning(getattr(Tensor, name)))
+        yield
+
+
+def _poisoning(allocate: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @torch.compiler.allow_in_graph  # dynamo knows torch.empty by identity, hence not this wrapper of it
+    @functools.wraps(allocate)
+    def poisoned(*args: Any, **keywords: Any) -> Tensor:
+        tensor = allocate(*args, **keywords)
+        # A tracer would record the fill as part of the traced program.
+        if _get_current_dispatch_mode() is not None:
+            return tensor
+        with torch.no_grad():
+            if tensor.dtype == torch.bool:
+                return tensor.fill_(True)
+            if tensor.is_floating_point() or tensor.is_complex():
+                return tensor.fill_(torch.nan)
+            return tensor.fill_(torch.iinfo(tensor.dtype).max)
+
+    return poisoned

@@ -1,0 +1,99 @@
+"""What a map's slices are: pixels, channels × pixels, or segments. One label per input element covers all three."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fwdkern.errors import InputError
+
+
+@dataclass(frozen=True)
+class Features:
+    """The partition of one input's elements into slices.
+
+    Attributes:
+        labels: int64 ``[1 or B, E]``: the slice of each of the E elements of an input.
+        count: number of slices S; shape: how S is laid out in a result, its product is S.
+        kind: ``"pixels"``, ``"channels"`` or ``"segments"``.
+    """
+
+    labels: Tensor
+    count: int
+    shape: tuple[int, ...]
+    kind: str
+
+    def seed(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Forward mode's beginning: slices start..stop of the input's own maps, then a zero slice for the bias mass.
+
+        Args:
+            x: ``[B, *shape]``.
+
+        Returns:
+            ``[stop − start + 1, B, *shape]``.
+        """
+        rows = x.new_zeros(stop - start + 1, x.shape[0], x[0].numel())
+        labels = self.labels.expand(x.shape[0], -1)
+        example, element = ((labels >= start) & (labels < stop)).nonzero(as_tuple=True)
+        rows[labels[example, element] - start, example, element] = x.flatten(1)[example, element]
+        return rows.view(-1, *x.shape)
+
+    def contract(self, pulled: Tensor, x: Tensor) -> Tensor:
+        """Reverse mode's end: pulled targets ``[K, B, *shape]`` times input ``[B, *shape]``, summed within slices.
+
+        Returns:
+            ``[B, K, S]``.
+        """
+        if self.kind == "pixels" and x.dim() > 2:
+            return torch.einsum("kbc...,bc...->bk...", pulled, x).flatten(2)
+        product = (pulled * x).flatten(2).transpose(0, 1)
+        if self.kind != "segments":
+            return product
+        sums = product.new_zeros(*product.shape[:2], self.count)
+        return sums.scatter_add_(2, self.labels.unsqueeze(1).expand_as(product), product)
+
+    def spread(self, weights: Tensor) -> Tensor:
+        """Sum weights of positions ``[1, K, N]`` within slices, channels sharing a position's weight evenly.
+
+        Returns:
+            ``[1 or B, K, S]``.
+        """
+        channels = self.labels.shape[1] // weights.shape[2]
+        batch, count = self.labels.shape[0], weights.shape[1]
+        wide = (weights / channels).repeat(1, 1, channels).expand(batch, -1, -1)
+        sums = wide.new_zeros(batch, count, self.count)
+        return sums.scatter_add_(2, self.labels.unsqueeze(1).expand(batch, count, -1), wide)
+
+
+def parse_features(features: str | Tensor, x: Tensor) -> Features:
+    """``"pixels"``, ``"channels"`` or an integer label map ``[*positions]`` or ``[B, *positions]``."""
+    shape = x.shape[1:]
+    positions = shape[1:] if len(shape) > 1 else shape
+    repeats = shape.numel() // positions.numel()
+    if isinstance(features, str):
+        if features == "pixels":
+            labels = torch.arange(positions.numel(), device=x.device).repeat(repeats)
+            return Features(labels[None], positions.numel(), tuple(positions), "pixels")
+        if features == "channels":
+            labels = torch.arange(shape.numel(), device=x.device)
+            return Features(labels[None], shape.numel(), tuple(shape), "channels")
+        raise InputError(f'features={features!r} is not one of "pixels", "channels" or an integer label map')
+    if not isinstance(features, Tensor) or features.is_floating_point() or features.dtype is torch.bool:
+        given = features.dtype if isinstance(features, Tensor) else type(features).__name__
+        raise InputError(f"features: a label map must be an integer tensor, got {given}")
+    one = features.shape == positions
+    if not one and features.shape != (x.shape[0], *positions):
+        raise InputError(
+            f"features: a label map must have shape {list(positions)} or {[x.shape[0], *positions]}, "
+            f"got {list(features.shape)}"
+        )
+    labels = features.to(x.device).long().reshape(1 if one else x.shape[0], -1)
+    if labels.numel() and int(labels.min()) < 0:
+        raise InputError(f"features: labels must not be negative, got {int(labels.min())}")
+    count = int(labels.max()) + 1
+    if count > labels.shape[1]:
+        raise InputError(
+            f"features: labels must number the segments from 0; the largest is {count - 1} "
+            f"with only {labels.shape[1]} positions"
+        )
+    return Features(labels.repeat(1, repeats), count, (count,), "segments")

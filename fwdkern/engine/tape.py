@@ -1,0 +1,135 @@
+"""One plain forward pass, remembered: every operator's value and what it is once frozen at this input."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fwdkern.errors import UnsupportedOperatorError
+from fwdkern.graph import Network, enclosing_path
+from fwdkern.nn.layer import RelevanceLayer
+from fwdkern.rules import Call, Frozen, Live, NoRule, find_rule, known_operators
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator at one input.
+
+    Attributes:
+        name: the layer's name; value: its output ``[B, *shape]``; parents: indices of the steps that it reads.
+        frozen: the frozen operator, or the reason why there is none.
+    """
+
+    name: str
+    value: Tensor
+    parents: tuple[int, ...]
+    frozen: Frozen | str | None
+
+
+@dataclass
+class Tape:
+    """The steps of one forward pass in order; step 0 is the input ``[B, *shape]``, which has no operator."""
+
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def input(self) -> Tensor:
+        return self.steps[0].value
+
+    def find(self, name: str) -> int:
+        """Index of the step that made a layer's value."""
+        return next(i for i, step in enumerate(self.steps) if step.name == name)
+
+    def ancestors(self, targets: Iterable[int]) -> list[int]:
+        """Indices of the steps that the targets depend on, the targets among them, ascending.
+
+        Raises:
+            UnsupportedOperatorError: one of them has no rule.
+        """
+        needed: set[int] = set()
+        stack = list(targets)
+        while stack:
+            step = stack.pop()
+            if step not in needed:
+                needed.add(step)
+                stack.extend(self.steps[step].parents)
+        reasons = [s.frozen for s in (self.steps[i] for i in sorted(needed)) if isinstance(s.frozen, str)]
+        if reasons:
+            raise UnsupportedOperatorError(
+                "; ".join(reasons)
+                + ". Layers that do not depend on it can still be explained. Operators with a "
+                "rule: " + ", ".join(known_operators())
+            )
+        return sorted(needed)
+
+
+class _Recorder(fx.Interpreter):
+    """Runs the graph; wraps every value that depends on the input so that rules can tell it from a constant."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.tape = Tape()
+
+    def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
+        value = super().placeholder(target, args, kwargs)
+        return self._add("input", value, (), None)
+
+    def run_node(self, n: fx.Node) -> Any:
+        self._node = n
+        return super().run_node(n)
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        layer = self.fetch_attr(target)
+        assert isinstance(layer, RelevanceLayer)
+        (live,) = args
+        if not isinstance(live, Live):
+            return layer(live)
+        for name, stage in zip(layer.names, layer.freeze(live.value), strict=True):
+            live = self._add(name, stage.output, (live.step,), stage.frozen)
+        return live
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        operands: list[Live] = []
+        plain_args, plain_kwargs = _strip((args, kwargs), operands)
+        output = super().call_function(target, plain_args, plain_kwargs)
+        name = self._node.meta.get("layer")
+        if name is None or not operands or not isinstance(output, Tensor):
+            return output
+        parents = tuple(operand.step for operand in operands)
+        return self._add(name, output, parents, self._freeze(Call(target, args, kwargs, output)))
+
+    def _freeze(self, call: Call) -> Frozen | str:
+        where = f"node {self._node.name} ({call.target}) in {enclosing_path(self._node)}"
+        found = find_rule(call.target)
+        if found is None:
+            return f"{where} has no relevance rule"
+        try:
+            return found[1](call)
+        except NoRule as reason:
+            return f"{where}: {reason}"
+
+    def _add(self, name: str, value: Tensor, parents: tuple[int, ...], frozen: Frozen | str | None) -> Live:
+        self.tape.steps.append(Step(name, value, parents, frozen))
+        return Live(value, len(self.tape.steps) - 1)
+
+
+def _strip(value: Any, operands: list[Live]) -> Any:
+    """Replace ``Live`` values by their tensors, collecting them in order."""
+    if isinstance(value, Live):
+        operands.append(value)
+        return value.value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_strip(v, operands) for v in value)
+    if isinstance(value, dict):
+        return {k: _strip(v, operands) for k, v in value.items()}
+    return value
+
+
+@torch.no_grad()
+def record(network: Network, x: Tensor) -> Tape:
+    """Run ``network`` at ``x`` ``[B, *shape]`` and freeze every operator on the way."""
+    recorder = _Recorder(network.module)
+    recorder.run(x)
+    return recorder.tape

@@ -1,0 +1,186 @@
+"""A model as an ATen graph: torch.export, parameters shared with the model, one output per node."""
+
+import logging
+import operator
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputKind
+
+from fwdkern.errors import CaptureError, InputError
+from fwdkern.rules.pooling import adaptive_max_pool2d
+
+aten = torch.ops.aten
+
+# Operators that say something about shapes or types and compute nothing.
+_ASSERTIONS = {
+    aten._assert_tensor_metadata.default,
+    aten._assert_scalar.default,
+    aten.sym_constrain_range_for_size.default,
+}
+
+
+def capture(model: nn.Module, example: Tensor) -> tuple[fx.GraphModule, int | None]:
+    """Capture ``model`` in evaluation mode at the shape of ``example`` ``[B, ...]``.
+
+    Returns:
+        The graph, and the batch size that it is bound to: None where it serves every batch.
+
+    Raises:
+        InputError: the model is in training mode.
+        CaptureError: torch.export cannot capture it.
+    """
+    training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
+    if training:
+        raise InputError(
+            f"the model is in training mode ({training[0]}{' and others' if len(training) > 1 else ''}): "
+            "call model.eval() first, since dropout and batch norm act differently there"
+        )
+    # A batch of 1 would be taken for a constant of the network.
+    pair = example if example.shape[0] > 1 else torch.cat([example, example])
+    try:
+        return _lift(_export(model, pair, dynamic=True)), None
+    except CaptureError:
+        batch = example.shape[0]
+        return _lift(_export(model, example, dynamic=False)), batch
+
+
+def _export(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgram:
+    shapes = ({0: Dim.DYNAMIC},) if dynamic else None
+    loggers = [logging.getLogger(name) for name in ("torch.export", "torch.fx.experimental.symbolic_shapes")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(model, (example,), dynamic_shapes=shapes)
+            return program.run_decompositions({})
+    except Exception as error:  # torch.export raises dozens of types
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CaptureError(
+            f"torch.export could not capture {type(model).__name__} for an input of shape "
+            f"{list(example.shape)}: {first}. The model must run as model(example) without control flow "
+            "that depends on values"
+        ) from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _lift(program: ExportedProgram) -> fx.GraphModule:
+    """The program's graph with its parameters, buffers and constants as attributes of one module."""
+    graph, root = fx.Graph(), nn.Module()
+    env: dict[fx.Node, Any] = {}
+    specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            spec = specs[node.name]
+            if spec.kind is InputKind.USER_INPUT:
+                env[node] = graph.placeholder(node.name)
+                env[node].meta = dict(node.meta)
+                continue
+            value = (
+                program.constants[spec.target]
+                if spec.target in program.constants
+                else program.state_dict[spec.target]
+            )
+            env[node] = add_constant(graph, root, "w_" + spec.target.replace(".", "_"), value)
+        elif node.op == "get_attr":
+            raise CaptureError(
+                f"the model holds control flow (node {node.name}), which has no relevance rule; "
+                "rewrite it without torch.cond, torch.map or while_loop"
+            )
+        elif node.target not in _ASSERTIONS:
+            env[node] = graph.node_copy(node, lambda n: env[n])
+    module = fx.GraphModule(root, graph)
+    _single_outputs(module)
+    _numeric_padding(module)
+    graph.eliminate_dead_code()
+    module.recompile()
+    return module
+
+
+def add_constant(graph: fx.Graph, root: nn.Module, name: str, value: Tensor) -> fx.Node:
+    """A node for a tensor stored in ``root`` as a buffer that shares its memory."""
+    while hasattr(root, name):
+        name += "_"
+    root.register_buffer(name, value.detach())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        node = graph.get_attr(name)
+    node.meta["val"] = value.detach()
+    return node
+
+
+def _replace(module: fx.GraphModule, node: fx.Node, target: Any, args: tuple[Any, ...]) -> fx.Node:
+    with module.graph.inserting_before(node):
+        new = module.graph.call_function(target, args)
+    new.meta = dict(node.meta)
+    node.replace_all_uses_with(new)
+    module.graph.erase_node(node)
+    return new
+
+
+def _single_outputs(module: fx.GraphModule) -> None:
+    """Rewrite operators with several outputs, whose parts are read by getitem, into one operator a part."""
+    for node in list(module.graph.nodes):
+        if node.target is not operator.getitem:
+            continue
+        source, index = node.args
+        meta = source.meta["val"]
+        target, args = source.target, source.args
+        if target in (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default):
+            dim = _argument(source, 2, "dim", 0) % meta[index].dim()
+            start = sum(part.shape[dim] for part in meta[:index])
+            stop = start + meta[index].shape[dim]
+            _replace(module, node, aten.slice.Tensor, (args[0], dim, start, stop))
+        elif target is aten.unbind.int:
+            _replace(module, node, aten.select.int, (args[0], _argument(source, 1, "dim", 0), index))
+        elif target is aten._native_batch_norm_legit_no_training.default and index == 0:
+            x, weight, bias, mean, variance, momentum, eps = args
+            _replace(
+                module,
+                node,
+                aten.batch_norm.default,
+                (x, weight, bias, mean, variance, False, momentum, eps, True),
+            )
+        elif target is aten.max_pool2d_with_indices.default and index == 0:
+            _replace(module, node, aten.max_pool2d.default, args)
+        elif target is aten.adaptive_max_pool2d.default and index == 0:
+            _replace(module, node, adaptive_max_pool2d, args)
+
+
+def _numeric_padding(module: fx.GraphModule) -> None:
+    """Rewrite conv(..., padding="same" | "valid") into a padding operator and a convolution with numbers."""
+    overloads = {
+        aten.conv1d.padding: aten.conv1d.default,
+        aten.conv2d.padding: aten.conv2d.default,
+        aten.conv3d.padding: aten.conv3d.default,
+    }
+    for node in list(module.graph.nodes):
+        if node.target not in overloads:
+            continue
+        x, weight = node.args[:2]
+        rank = weight.meta["val"].dim() - 2
+        stride, groups = _argument(node, 3, "stride", [1] * rank), _argument(node, 6, "groups", 1)
+        dilation = _argument(node, 5, "dilation", [1] * rank)
+        total = [0] * rank
+        if _argument(node, 4, "padding", "valid") == "same":
+            total = [d * (k - 1) for d, k in zip(dilation, weight.meta["val"].shape[2:], strict=True)]
+        padding = [t // 2 for t in total]
+        if any(t % 2 for t in total):
+            widths = [side for t in reversed(total) for side in (t // 2, t - t // 2)]
+            with module.graph.inserting_before(node):
+                x = module.graph.call_function(aten.constant_pad_nd.default, (x, widths))
+            x.meta = {key: value for key, value in node.meta.items() if key != "val"}
+            padding = [0] * rank
+        bias = _argument(node, 2, "bias")
+        _replace(module, node, overloads[node.target], (x, weight, bias, stride, padding, dilation, groups))
+
+
+def _argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
+    return node.args[position] if position < len(node.args) else node.kwargs.get(name, default)

@@ -1,0 +1,220 @@
+"""From a model to the graph that fwdkern runs: captured, simplified, its layers swapped for drop-in modules."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from fwdkern.graph.capture import capture
+from fwdkern.graph.fold import depends_on_input, drop_identities, fold_batch_norm, fold_constants, is_tensor
+from fwdkern.graph.names import module_paths, name_nodes, operator_name
+from fwdkern.nn.conv import RelevanceConv2d, RelevanceConvTranspose2d
+from fwdkern.nn.elementwise import (
+    RelevanceAvgPool2d,
+    RelevanceBatchNorm2d,
+    RelevanceMaxPool2d,
+    RelevanceReLU,
+)
+from fwdkern.nn.layer import RelevanceLayer
+from fwdkern.nn.linear import RelevanceLinear
+from fwdkern.nn.operator import Operator
+from fwdkern.rules import find_rule
+from fwdkern.rules.normalisation import batch_norm_affine
+
+aten = torch.ops.aten
+
+_ACTIVATIONS = {aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.leaky_relu.default}
+_LAYERS: dict[Any, Any] = {
+    aten.conv2d.default: RelevanceConv2d,
+    aten.conv_transpose2d.input: RelevanceConvTranspose2d,
+    aten.linear.default: RelevanceLinear,
+}
+_OPERATORS: dict[Any, Any] = {
+    aten.max_pool2d.default: RelevanceMaxPool2d,
+    aten.avg_pool2d.default: RelevanceAvgPool2d,
+    aten.adaptive_avg_pool2d.default: RelevanceAvgPool2d,
+    **dict.fromkeys(_ACTIVATIONS, RelevanceReLU),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator of the parsed network.
+
+    Attributes:
+        name: module path, or module path and operator; shape: output shape without the batch; parents: names of the
+        layers that it reads, ``"input"`` for the network's input; rule: how its coefficients are frozen, None where
+        no rule exists; module: the drop-in module that runs it, "" if it runs as a plain operator.
+    """
+
+    name: str
+    operator: str
+    shape: tuple[int, ...]
+    parents: tuple[str, ...]
+    rule: str | None
+    module: str = ""
+
+
+@dataclass
+class Network:
+    """A fused graph.
+
+    Attributes:
+        module: runs the plain forward pass; every node that makes a layer carries ``meta["layer"]``.
+        layers: the parsed network in order of execution.
+        aliases: other names under which a layer is known (blocks, dropouts); absorbed: names of layers that were
+        folded into another one and have no values any more.
+        output: name of the layer whose value the network returns, None if it returns several.
+        batch: the only batch size the graph serves, None for all.
+    """
+
+    module: fx.GraphModule
+    layers: list[Layer]
+    aliases: dict[str, str]
+    absorbed: dict[str, str]
+    output: str | None
+    batch: int | None
+    constants: int
+    index: dict[str, Layer] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.index = {layer.name: layer for layer in self.layers}
+
+
+def build_network(model: nn.Module, example: Tensor) -> Network:
+    """Capture ``model`` at the shape of ``example`` ``[B, ...]``, simplify, and swap its layers."""
+    module, batch = capture(model, example)
+    constants = fold_constants(module)
+    calls = [node for node in module.graph.nodes if node.op == "call_function" and is_tensor(node)]
+    names, results = name_nodes(calls)
+    folded = fold_batch_norm(module)
+    stand_in = drop_identities(module)
+    live = depends_on_input(module.graph)
+    placeholder = next(node for node in module.graph.nodes if node.op == "placeholder")
+    names = {**names, placeholder: "input"}
+    nodes = [
+        node for node in module.graph.nodes if node.op == "call_function" and node in live and is_tensor(node)
+    ]
+    layers = []
+    for node in nodes:
+        node.meta["layer"] = names[node]
+        layers.append(
+            Layer(
+                names[node],
+                operator_name(node.target) + ("+batch_norm" if node in folded else ""),
+                tuple(int(size) for size in node.meta["val"].shape[1:]),
+                tuple(dict.fromkeys(names[p] for p in node.all_input_nodes if p in live and p in names)),
+                found[0] if (found := find_rule(node.target)) else None,
+            )
+        )
+    alive = set(nodes)
+    aliases = {}
+    own = {names[node] for node in nodes}
+    for path, node in results.items():
+        target = stand_in.get(node, node)
+        if target in alive and path not in own:
+            aliases[path] = names[target]
+    absorbed = {names[source]: names[node] for node, source in folded.items()}
+    returned = _returned(module, names, alive)
+    swapped = _swap(module, names)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    module.delete_all_unused_submodules()
+    _drop_unused_buffers(module)
+    layers = [replace(layer, module=swapped.get(layer.name, "")) for layer in layers]
+    return Network(module, layers, aliases, absorbed, returned, batch, constants)
+
+
+def _returned(module: fx.GraphModule, names: dict[fx.Node, str], alive: set[fx.Node]) -> str | None:
+    output = next(node for node in module.graph.nodes if node.op == "output")
+    (values,) = output.args
+    if isinstance(values, (tuple, list)) and len(values) == 1:
+        output.args = (values[0],)
+        return names[values[0]] if values[0] in alive else None
+    return None
+
+
+def _swap(module: fx.GraphModule, names: dict[fx.Node, str]) -> dict[str, str]:
+    """Replace layers, with the activation and the max pool that alone read them, by drop-in modules."""
+    swapped: dict[str, str] = {}
+    for node in list(module.graph.nodes):
+        if node.op != "call_function" or "layer" not in node.meta:
+            continue
+        layer = _drop_in(module, node)
+        if layer is None:
+            continue
+        chain = (
+            _followers(node) if not isinstance(layer, (RelevanceMaxPool2d, RelevanceAvgPool2d)) else [node]
+        )
+        layer.then = tuple(_operator(n) for n in chain[1:])
+        layer.names = tuple(names[n] for n in chain)
+        target = "layers." + layer.names[0].replace(".", "_").replace("@", "_at_")
+        _add_submodule(module, target, layer)
+        with module.graph.inserting_before(node):
+            call = module.graph.call_module(target, (node.args[0],))
+        call.meta = dict(chain[-1].meta)
+        chain[-1].replace_all_uses_with(call)
+        for member in reversed(chain):
+            module.graph.erase_node(member)
+        swapped.update(dict.fromkeys(layer.names, type(layer).__name__))
+    return swapped
+
+
+def _add_submodule(module: fx.GraphModule, target: str, layer: nn.Module) -> None:
+    if not hasattr(module, "layers"):
+        module.add_module("layers", nn.Module())
+    module.layers.add_module(target.removeprefix("layers."), layer)
+
+
+def _drop_in(module: fx.GraphModule, node: fx.Node) -> RelevanceLayer | None:
+    if any(isinstance(n, fx.Node) and n.op != "get_attr" for n in node.args[1:]) or node.kwargs:
+        return None
+    if not isinstance(node.args[0], fx.Node) or find_rule(node.target) is None:
+        return None
+    arguments = [getattr(module, n.target) if isinstance(n, fx.Node) else n for n in node.args[1:]]
+    if node.target in _LAYERS:
+        if node.meta["val"].dim() != len(arguments[0].shape) and node.target is not aten.linear.default:
+            return None
+        return _LAYERS[node.target](*arguments)
+    if node.target in _OPERATORS:
+        return _OPERATORS[node.target](_operator(node))
+    if node.target is aten.batch_norm.default and not arguments[4]:
+        weight, bias, mean, variance, eps = *arguments[:4], arguments[6]
+        return RelevanceBatchNorm2d(*batch_norm_affine(mean, variance, weight, bias, eps))
+    return None
+
+
+def _operator(node: fx.Node) -> Operator:
+    return Operator(node.target, tuple(node.args[1:]), dict(node.kwargs))
+
+
+def _followers(node: fx.Node) -> list[fx.Node]:
+    chain = [node]
+    if node.target not in _ACTIVATIONS:
+        follower = _only_reader(node)
+        if follower is not None and follower.target in _ACTIVATIONS:
+            chain.append(follower)
+    follower = _only_reader(chain[-1])
+    if follower is not None and follower.target is aten.max_pool2d.default:
+        chain.append(follower)
+    return chain
+
+
+def _only_reader(node: fx.Node) -> fx.Node | None:
+    readers = list(node.users)
+    if len(readers) == 1 and "layer" in readers[0].meta and readers[0].args[0] is node:
+        return readers[0] if not any(isinstance(a, fx.Node) for a in readers[0].args[1:]) else None
+    return None
+
+
+def _drop_unused_buffers(module: fx.GraphModule) -> None:
+    used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+    for name in [name for name in module._buffers if name not in used]:
+        delattr(module, name)
+
+
+def enclosing_path(node: fx.Node) -> str:
+    """Path of the innermost module around a node, for messages."""
+    paths = module_paths(node)
+    return paths[-1] if paths and paths[-1] else "the model itself"

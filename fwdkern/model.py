@@ -1,0 +1,257 @@
+"""The front door: fuse a model, ask for maps."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fwdkern.engine.attribution import Request, attribute, attribute_forward, union_boxes
+from fwdkern.engine.checks import check_input
+from fwdkern.engine.dense import receptive_boxes
+from fwdkern.engine.features import parse_features
+from fwdkern.engine.planner import parse_bytes
+from fwdkern.engine.tape import Tape, record
+from fwdkern.engine.units import parse_target, parse_units
+from fwdkern.errors import InputError, LayerError
+from fwdkern.graph import Layer, Network, build_network
+from fwdkern.relevance import Relevance
+from fwdkern.report import describe
+
+_SOFTMAX = ("softmax", "log_softmax")
+
+
+def fuse(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> "FusedModel":
+    """Capture a model and swap its layers for drop-in modules that can carry relevance maps.
+
+    Args:
+        model: in evaluation mode; it is left as it was, weights that need no folding are shared with it. The result
+            is a snapshot: fuse again after changing weights.
+        example_inputs: one input batch ``[B, ...]`` of the shape that will be explained (any other image size is
+            captured again by itself), or a tuple that holds it.
+
+    Raises:
+        InputError: the model is in training mode, or there is not exactly one floating-point input.
+        CaptureError: torch.export cannot capture the model.
+    """
+    return FusedModel(model, _one_input(example_inputs))
+
+
+def _one_input(example_inputs: Any) -> Tensor:
+    inputs = example_inputs if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
+        given = ", ".join(type(value).__name__ for value in inputs)
+        raise InputError(f"example_inputs must be one tensor [B, ...], got ({given})")
+    x = inputs[0]
+    if x.dim() < 2 or x.numel() == 0:
+        raise InputError(
+            f"example_inputs must be a batch [B, ...] that is not empty, got shape {list(x.shape)}"
+        )
+    if not x.is_floating_point():
+        raise InputError(f"example_inputs must be floating point, got {x.dtype}")
+    return x.detach()
+
+
+class FusedModel(nn.Module):
+    """A network whose plain output is the model's and whose every unit can be mapped; made by ``fuse``."""
+
+    def __init__(self, model: nn.Module, example: Tensor) -> None:
+        super().__init__()
+        network = build_network(model, example)
+        self.network = network.module
+        self.eval()
+        # Hidden in a tuple so that the model's parameters are not counted as this module's.
+        self._source = (model,)
+        self._primary = network
+        self._captured: dict[tuple[int, ...], Network] = {}
+        self._input_shape = tuple(example.shape[1:])
+        self._fields: dict[tuple[tuple[int, ...], str], Tensor] = {}
+
+    def forward(self, x: Tensor) -> Any:
+        """The model's own output."""
+        return self._network_for(x).module(x)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The parsed network in order of execution."""
+        return self._primary.layers
+
+    def layer(self, name: str) -> Layer:
+        """One layer by name, or by the name of a block whose result it is.
+
+        Raises:
+            LayerError: there is none; the message names the closest.
+        """
+        network = self._primary
+        name = network.aliases.get(name, name)
+        if name in network.index:
+            return network.index[name]
+        if name in network.absorbed:
+            raise LayerError(
+                f"layer {name!r} was folded into {network.absorbed[name]!r}, which holds both their values: "
+                f"ask for {network.absorbed[name]!r}"
+            )
+        known = [*network.index, *network.aliases]
+        close = difflib.get_close_matches(str(name), known, 3, 0.5)
+        raise LayerError(
+            f"no layer is called {name!r}"
+            + (f"; close: {', '.join(map(repr, close))}" if close else "")
+            + f". net.layers lists all {len(network.layers)}"
+        )
+
+    def report(self) -> str:
+        """What was swapped, folded and left, and which backend serves the maps, as text."""
+        return describe(self._primary)
+
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: int | list[Any] | Tensor | str | None = None,
+        features: str | Tensor = "pixels",
+        bias: str = "uniform",
+        mode: str = "auto",
+        strict: bool = False,
+    ) -> Relevance:
+        """Maps of class scores.
+
+        Args:
+            inputs: ``[B, *shape]``.
+            target: None for each input's top class, a class for all, ``[B]`` one class each (a list likewise),
+                ``[B, K]`` several each (for a single input a list ``[K]`` will do), or ``"all"``.
+            features: ``"pixels"`` (channels summed), ``"channels"`` (kept apart), or an integer label map
+                ``[H, W]`` or ``[B, H, W]`` of segments numbered from 0.
+            bias: bias mass spread evenly (``"uniform"``, the thesis), over each unit's receptive field
+                (``"receptive_field"``), or left out of the maps (``"separate"``).
+            mode: ``"auto"``, ``"forward"`` or ``"reverse"``; results agree to rounding.
+            strict: raise instead of warn where a map does not sum to its unit's value.
+
+        Returns:
+            Relevance with scores ``[B, K, *features]``.
+        """
+        tape, network = self._record(inputs)
+        if network.output is None:
+            raise InputError(
+                "this network does not return one tensor that depends on its input; use attribute_units"
+            )
+        layer, note = self._explained_output(network)
+        step = tape.find(layer)
+        units = parse_target(target, tape.steps[step].value)
+        request = Request(step, units, layer)
+        result = attribute(tape, request, parse_features(features, tape.input), bias, mode, strict)
+        result.note = note
+        return result
+
+    def attribute_units(
+        self,
+        inputs: Tensor,
+        layer: str,
+        units: str | Tensor = "all",
+        features: str | Tensor = "pixels",
+        bias: str = "uniform",
+        mode: str = "auto",
+        strict: bool = False,
+    ) -> Relevance:
+        """Maps of a layer's units.
+
+        Args:
+            layer: a name from ``net.layers``.
+            units: ``"all"``, ``"channels"`` (the sum over each channel's positions), or coordinates ``[K, rank]``.
+
+        The other arguments are those of ``attribute``.
+        """
+        name = self.layer(layer).name
+        tape, _ = self._record(inputs)
+        step = tape.find(name)
+        request = Request(step, parse_units(units, tape.steps[step].value, name), name)
+        return attribute(tape, request, parse_features(features, tape.input), bias, mode, strict)
+
+    def iter_units(
+        self,
+        inputs: Tensor,
+        layer: str,
+        units: str | Tensor = "all",
+        memory: int | str = "2GiB",
+        features: str | Tensor = "pixels",
+        bias: str = "uniform",
+        mode: str = "auto",
+        strict: bool = False,
+    ) -> Iterator[Relevance]:
+        """``attribute_units`` in parts whose maps together with the work on them stay within ``memory``."""
+        name = self.layer(layer).name
+        limit = parse_bytes(memory)
+        tape, _ = self._record(inputs)
+        step, parsed = tape.find(name), parse_features(features, tape.input)
+        chosen = parse_units(units, tape.steps[step].value, name)
+        # A part's maps, the pulled targets they come from, and the check's copy of some of them.
+        each = 3 * len(tape.input) * tape.input.element_size() * max(parsed.count, tape.input[0].numel())
+        size = max(1, limit // each) if chosen.flat is not None else chosen.count
+        for start in range(0, chosen.count, size):
+            part = chosen if chosen.flat is None else chosen.part(start, min(start + size, chosen.count))
+            yield attribute(tape, Request(step, part, name), parsed, bias, mode, strict)
+
+    def attribute_layers(
+        self,
+        inputs: Tensor,
+        layers: Iterable[str],
+        features: str | Tensor = "pixels",
+        bias: str = "uniform",
+        strict: bool = False,
+    ) -> dict[str, Relevance]:
+        """Maps of every unit of several layers in one forward-mode pass; keys are the names as given."""
+        asked = list(layers)
+        names = [self.layer(name).name for name in asked]
+        tape, _ = self._record(inputs)
+        requests = []
+        for name in names:
+            step = tape.find(name)
+            requests.append(Request(step, parse_units("all", tape.steps[step].value, name), name))
+        results = attribute_forward(tape, requests, parse_features(features, tape.input), bias, strict)
+        return dict(zip(asked, results, strict=True))
+
+    def receptive_field(self, layer: str, units: str | Tensor) -> Tensor:
+        """Where units look, int64 ``[K, 4]``: y0, x0, y1, x1, half open, clipped to the image.
+
+        Args:
+            units: coordinates ``[K, rank]``, ``"all"`` or ``"channels"``.
+        """
+        name = self.layer(layer).name
+        key = (self._input_shape, name)
+        if key not in self._fields:
+            reference = next(iter(self.network.parameters()), torch.empty(0))
+            blank = torch.zeros(
+                self._primary.batch or 1, *self._input_shape, dtype=reference.dtype, device=reference.device
+            )
+            tape = record(self._primary, blank)
+            self._fields[key] = receptive_boxes(tape, tape.find(name))[:, :1]
+        boxes = self._fields[key]
+        return union_boxes(parse_units(units, boxes[0], name), boxes).T.contiguous()
+
+    def _network_for(self, x: Tensor) -> Network:
+        shape = tuple(x.shape[1:])
+        primary = self._primary
+        if shape == self._input_shape and primary.batch in (None, x.shape[0]):
+            return primary
+        key = (x.shape[0], *shape)
+        for known in ((0, *shape), key):
+            if known in self._captured:
+                return self._captured[known]
+        network = build_network(self._source[0], x.detach())
+        self._captured[key if network.batch is not None else (0, *shape)] = network
+        return network
+
+    @torch.no_grad()
+    def _record(self, inputs: Tensor) -> tuple[Tape, Network]:
+        reference = next(self.network.parameters(), None)
+        dtype = torch.float32 if reference is None else reference.dtype
+        device = inputs.device if reference is None and isinstance(inputs, Tensor) else reference.device
+        x = check_input(inputs, self._input_shape, dtype, device)
+        network = self._network_for(x)
+        return record(network, x), network
+
+    def _explained_output(self, network: Network) -> tuple[str, str]:
+        assert network.output is not None
+        layer = network.index[network.output]
+        if layer.operator in _SOFTMAX:
+            return layer.parents[0], f"the maps explain {layer.parents[0]!r}, the logits below {layer.name!r}"
+        return layer.name, ""

@@ -1,0 +1,48 @@
+"""One ATen operator of one tensor as a value: what follows a layer inside a drop-in module."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fwdkern.errors import UnsupportedOperatorError
+from fwdkern.rules import Call, Frozen, Live, find_rule
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Operator:
+    """``target(x, *args, **kwargs)`` with constant arguments."""
+
+    target: Any
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.target(x, *self.args, **self.kwargs)
+
+    def freeze(self, x: Tensor) -> tuple[Tensor, Frozen]:
+        """The output at ``x`` ``[B, *shape]`` and the operator frozen there."""
+        found = find_rule(self.target)
+        if found is None:
+            raise UnsupportedOperatorError(f"{self.target} has no relevance rule")
+        output = self(x)
+        return output, found[1](Call(self.target, (Live(x, 0), *self.args), self.kwargs, output))
+
+
+def activation_operator(module: nn.Module) -> Operator:
+    """A torch activation module as an operator; its in-place flag is ignored."""
+    match module:
+        case nn.ReLU():
+            return Operator(aten.relu.default)
+        case nn.Hardtanh():  # ReLU6 is one
+            return Operator(aten.hardtanh.default, (module.min_val, module.max_val))
+        case nn.LeakyReLU():
+            return Operator(aten.leaky_relu.default, (module.negative_slope,))
+        case nn.PReLU():
+            return Operator(aten.prelu.default, (module.weight.detach(),))
+    raise UnsupportedOperatorError(
+        f"{type(module).__name__} cannot stand in a drop-in module; use ReLU, ReLU6, Hardtanh, LeakyReLU or PReLU"
+    )

@@ -1,0 +1,35 @@
+"""One file per operator family: what its frozen coefficients are (design table of rules)."""
+
+from fwdkern.rules import (
+    activation,
+    arithmetic,
+    convolution,
+    interpolation,
+    linear,
+    normalisation,
+    pooling,
+    reduction,
+    reshape,
+)
+from fwdkern.rules.frozen import Frozen
+from fwdkern.rules.registry import Call, Live, NoRule, find_rule, known_operators, plain, register
+
+__all__ = [
+    "Call",
+    "Frozen",
+    "Live",
+    "NoRule",
+    "activation",
+    "arithmetic",
+    "convolution",
+    "find_rule",
+    "interpolation",
+    "known_operators",
+    "linear",
+    "normalisation",
+    "plain",
+    "pooling",
+    "reduction",
+    "register",
+    "reshape",
+]

@@ -1,0 +1,107 @@
+"""What is left of an operator at one input once its data-dependent coefficients are frozen: an affine map.
+
+Shapes: ``maps`` are ``[S, B, *shape]``, S slices (or targets) of a batch of B; one slice is a tangent in forward mode,
+a cotangent in reverse mode. ``boxes`` are ``[4, B, *shape]``, the receptive field of every unit as
+(height − y0, width − x0, y1, x1), 0 where a unit sees nothing: in this coding a union of fields is a maximum.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Frozen(ABC):
+    """An operator with frozen coefficients: ``output = linear(inputs) + offset``.
+
+    ``offset``, broadcastable to the output ``[B, *shape]``, is what the operator adds by itself; it is bias mass.
+    """
+
+    offset: Tensor | None = None
+
+    @abstractmethod
+    def forward(self, *maps: Tensor) -> Tensor:
+        """The linear part applied to the parents' maps ``[S, B, *in]``; returns ``[S, B, *out]``."""
+
+    @abstractmethod
+    def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
+        """Its transpose: ``[S, B, *out]`` to one ``[S, B, *in]`` a parent."""
+
+    @abstractmethod
+    def reach(self, *boxes: Tensor) -> Tensor:
+        """Receptive fields of the outputs, ``[4, B, *out]``, from those of the parents."""
+
+
+class Diagonal(Frozen):
+    """Every output is its input times a frozen coefficient.
+
+    Args:
+        scale: ``[B, *shape]`` or broadcastable to it; a bool tensor is a gate.
+        offset: bias mass, broadcastable likewise.
+        shape: the operator's output shape ``[B, *shape]``.
+    """
+
+    def __init__(self, scale: Tensor, offset: Tensor | None, shape: torch.Size) -> None:
+        self.scale, self.offset, self.shape = scale, offset, shape
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return maps[0] * self.scale
+
+    def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
+        return (maps * self.scale,)
+
+    def reach(self, *boxes: Tensor) -> Tensor:
+        return boxes[0].expand(4, *self.shape)
+
+
+class Relabel(Frozen):
+    """Every output is a copy of one input, or zero: reshapes, permutations, slices, padding, shifts.
+
+    Args:
+        operator: the relabelling of one tensor ``[B, *in]``.
+        shape: input shape ``[B, *in]``.
+        transpose: its transpose over ``[S, B, *out]``, where a faster one than the general one is known.
+    """
+
+    def __init__(
+        self,
+        operator: Callable[[Tensor], Tensor],
+        shape: torch.Size,
+        transpose: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.operator, self.shape, self.transpose = operator, shape, transpose
+
+    def source(self, device: torch.device) -> Tensor:
+        """Flat index of every output's input plus one, 0 where the output is a constant zero; float64 ``[B, *out]``,
+        since some padding operators take no integers."""
+        count = self.shape.numel()
+        return self.operator(torch.arange(1, count + 1, dtype=torch.float64, device=device).view(self.shape))
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return torch.vmap(self.operator)(maps[0])
+
+    def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
+        if self.transpose is not None:
+            return (self.transpose(maps),)
+        source = self.source(maps.device).flatten().long()
+        pulled = maps.new_zeros(maps.shape[0], self.shape.numel() + 1)
+        pulled.index_add_(1, source, maps.flatten(1))
+        return (pulled[:, 1:].unflatten(1, self.shape),)
+
+    def reach(self, *boxes: Tensor) -> Tensor:
+        return self.forward(boxes[0])
+
+
+def fold(maps: Tensor, operator: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply an operator over ``[batch, ...]`` to all slices of ``[S, B, ...]`` at once."""
+    return operator(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+
+
+def sum_to(maps: Tensor, shape: torch.Size) -> Tensor:
+    """Transpose of broadcasting ``[B, *shape]`` to the trailing dimensions of ``maps`` ``[S, B, *out]``."""
+    extra = maps.dim() - 1 - len(shape)
+    if extra:
+        maps = maps.sum(tuple(range(1, 1 + extra)))
+    narrow = [1 + i for i, size in enumerate(shape) if size == 1 and maps.shape[1 + i] != 1]
+    return maps.sum(narrow, keepdim=True) if narrow else maps

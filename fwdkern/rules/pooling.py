@@ -1,0 +1,167 @@
+"""Pooling: a maximum is its winner's map (torch's tie rule), an average is linear."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fwdkern.rules.convolution import window_max
+from fwdkern.rules.frozen import Frozen, fold
+from fwdkern.rules.registry import Call, plain, register
+
+aten = torch.ops.aten
+
+
+class Winner(Frozen):
+    """Every output copies the input that won its window.
+
+    Args:
+        index: int64 ``[B, C, *out]``, the winner's flat position in its channel's plane.
+        in_shape: ``[B, C, *in]``.
+        window: (kernel, stride, padding, dilation), or None for adaptive windows.
+    """
+
+    def __init__(self, index: Tensor, in_shape: torch.Size, window: tuple[Any, ...] | None) -> None:
+        self.index, self.in_shape, self.window = index, in_shape, window
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        flat = self.index.flatten(2).expand(maps[0].shape[0], -1, -1, -1)
+        return maps[0].flatten(3).gather(3, flat).unflatten(3, self.index.shape[2:])
+
+    def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
+        flat = self.index.flatten(2).expand(maps.shape[0], -1, -1, -1)
+        pulled = maps.new_zeros(*maps.shape[:3], self.in_shape[2:].numel())
+        return (pulled.scatter_add_(3, flat, maps.flatten(3)).unflatten(3, self.in_shape[2:]),)
+
+    def reach(self, *boxes: Tensor) -> Tensor:
+        if self.window is None:
+            return adaptive_max(boxes[0], tuple(self.index.shape[2:]))
+        kernel, stride, padding, dilation = self.window
+        pads = [(p, p) for p in padding]
+        return window_max(boxes[0], kernel, stride, pads, dilation, tuple(self.index.shape[2:]))
+
+
+def adaptive_max(maps: Tensor, out_size: tuple[int, ...]) -> Tensor:
+    """Maximum over the windows of adaptive pooling: [⌊i·n/m⌋, ⌈(i+1)·n/m⌉)."""
+    for axis, m in enumerate(out_size, start=3):
+        n = maps.shape[axis]
+        bounds = [(i * n // m, -((-(i + 1) * n) // m)) for i in range(m)]
+        maps = torch.stack([maps.narrow(axis, a, b - a).amax(axis) for a, b in bounds], axis)
+    return maps
+
+
+def _pair(value: Any, rank: int) -> tuple[int, ...]:
+    values = [value] if isinstance(value, int) else list(value)
+    return tuple(values * rank if len(values) == 1 else values)
+
+
+def freeze_max_pool2d(
+    x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> tuple[Tensor, Winner]:
+    """Pool ``[B, C, H, W]`` and keep the winners; returns the output and its frozen operator."""
+    stride = stride if stride not in (None, []) else kernel
+    output, index = aten.max_pool2d_with_indices(
+        x, _pair(kernel, 2), _pair(stride, 2), _pair(padding, 2), _pair(dilation, 2), ceil_mode
+    )
+    window = (_pair(kernel, 2), _pair(stride, 2), _pair(padding, 2), _pair(dilation, 2))
+    return output, Winner(index, x.shape, window)
+
+
+@register("max pool", aten.max_pool2d.default)
+def max_pool2d(call: Call) -> Frozen:
+    """max_pool2d(x, kernel, stride, padding, dilation, ceil_mode)."""
+    _, frozen = freeze_max_pool2d(
+        plain(call.args[0]),
+        call.args[1],
+        call.argument(2, "stride", []),
+        call.argument(3, "padding", 0),
+        call.argument(4, "dilation", 1),
+        call.argument(5, "ceil_mode", False),
+    )
+    return frozen
+
+
+def adaptive_max_pool2d(x: Tensor, output_size: Any) -> Tensor:
+    """The values of adaptive max pooling without the indices that ATen returns beside them."""
+    return aten.adaptive_max_pool2d(x, output_size)[0]
+
+
+@register("max pool", adaptive_max_pool2d)
+def adaptive_max_pool(call: Call) -> Frozen:
+    """adaptive_max_pool2d(x, output_size)."""
+    x = plain(call.args[0])
+    _, index = aten.adaptive_max_pool2d(x, call.args[1])
+    return Winner(index, x.shape, None)
+
+
+class AveragePool(Frozen):
+    """avg_pool2d, with torch's own divisor rules.
+
+    Args:
+        window: (kernel, stride, padding), each a pair.
+        rest: (ceil_mode, count_include_pad, divisor_override).
+    """
+
+    def __init__(
+        self, in_shape: torch.Size, out_size: tuple[int, ...], window: tuple[Any, ...], rest: tuple[Any, ...]
+    ) -> None:
+        self.in_shape, self.out_size, self.window, self.rest = in_shape, out_size, window, rest
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return fold(maps[0], lambda x: aten.avg_pool2d(x, *self.window, *self.rest))
+
+    def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
+        def transpose(y: Tensor) -> Tensor:
+            shape_only = y.new_empty(1).expand(y.shape[0], *self.in_shape[1:])
+            return aten.avg_pool2d_backward(y, shape_only, *self.window, *self.rest)
+
+        return (fold(maps, transpose),)
+
+    def reach(self, *boxes: Tensor) -> Tensor:
+        kernel, stride, padding = self.window
+        return window_max(boxes[0], kernel, stride, [(p, p) for p in padding], (1, 1), self.out_size)
+
+
+@register("average pool", aten.avg_pool2d.default)
+def avg_pool2d(call: Call) -> Frozen:
+    """avg_pool2d(x, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override)."""
+    kernel = _pair(call.args[1], 2)
+    stride = call.argument(2, "stride", [])
+    window = (
+        kernel,
+        kernel if stride in (None, []) else _pair(stride, 2),
+        _pair(call.argument(3, "padding", 0), 2),
+    )
+    rest = (
+        call.argument(4, "ceil_mode", False),
+        call.argument(5, "count_include_pad", True),
+        call.argument(6, "divisor_override"),
+    )
+    return AveragePool(plain(call.args[0]).shape, tuple(call.output.shape[2:]), window, rest)
+
+
+class AdaptiveAveragePool(Frozen):
+    """adaptive_avg_pool2d to ``out_size``."""
+
+    def __init__(self, in_shape: torch.Size, out_size: tuple[int, ...]) -> None:
+        self.in_shape, self.out_size = in_shape, out_size
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return fold(maps[0], lambda x: aten.adaptive_avg_pool2d(x, self.out_size))
+
+    def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
+        def transpose(y: Tensor) -> Tensor:
+            return aten._adaptive_avg_pool2d_backward(
+                y.contiguous(), y.new_empty(1).expand(y.shape[0], *self.in_shape[1:])
+            )
+
+        return (fold(maps, transpose),)
+
+    def reach(self, *boxes: Tensor) -> Tensor:
+        return adaptive_max(boxes[0], self.out_size)
+
+
+@register("average pool", aten.adaptive_avg_pool2d.default, aten._adaptive_avg_pool2d.default)
+def adaptive_avg_pool2d(call: Call) -> Frozen:
+    """adaptive_avg_pool2d(x, output_size)."""
+    return AdaptiveAveragePool(plain(call.args[0]).shape, tuple(call.output.shape[2:]))

@@ -1,0 +1,67 @@
+"""Which rule freezes which ATen operator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from fwdkern.rules.frozen import Frozen
+
+
+@dataclass(frozen=True)
+class Live:
+    """A value that depends on the network's input: the tensor and the step of the tape that made it."""
+
+    value: Tensor
+    step: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operator call at run time; tensors that depend on the input are ``Live``, constants are plain."""
+
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Tensor
+    names: tuple[str, ...] = field(default=())
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        if position < len(self.args):
+            return self.args[position]
+        return self.kwargs.get(name, default)
+
+
+Rule = Callable[[Call], Frozen]
+_RULES: dict[Any, tuple[str, Rule]] = {}
+
+
+class NoRule(Exception):
+    """A rule exists for the operator but not for this use of it; the message says which part."""
+
+
+def register(name: str, *targets: Any) -> Callable[[Rule], Rule]:
+    """Decorator: the function freezes these ATen overloads; ``name`` is how reports call the rule."""
+
+    def add(rule: Rule) -> Rule:
+        for target in targets:
+            _RULES[target] = (name, rule)
+        return rule
+
+    return add
+
+
+def find_rule(target: Any) -> tuple[str, Rule] | None:
+    """The rule's name and function, or None where the operator has none."""
+    return _RULES.get(target)
+
+
+def known_operators() -> list[str]:
+    """Names of all operators that have a rule, sorted."""
+    return sorted({str(target) for target in _RULES})
+
+
+def plain(value: Any) -> Any:
+    """A ``Live`` argument's tensor; anything else as it is."""
+    return value.value if isinstance(value, Live) else value

@@ -1,0 +1,110 @@
+"""Operators that only move values: reshapes, permutations, slices, padding, shifts, copies."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fwdkern.rules.frozen import Frozen, Relabel
+from fwdkern.rules.registry import Call, NoRule, plain, register
+
+aten = torch.ops.aten
+
+
+def _relabel(call: Call, transpose: Callable[[Tensor], Tensor] | None = None) -> Relabel:
+    def operator(x: Tensor) -> Tensor:
+        return call.target(x, *[plain(argument) for argument in call.args[1:]], **call.kwargs)
+
+    return Relabel(operator, plain(call.args[0]).shape, transpose)
+
+
+@register(
+    "reshape", aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints
+)
+@register("reshape", aten.unflatten.int, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default)
+@register("reshape", aten.unsqueeze.default)
+def reshape(call: Call) -> Frozen:
+    """The same values in the same order under another shape."""
+    shape, out = plain(call.args[0]).shape, call.output.shape
+    if shape and out and shape[0] != out[0] and 0 not in (shape[0], out[0]):
+        raise NoRule("a reshape that moves values into or out of the batch dimension")
+    # The output's own shape instead of the call's: it needs no care for -1 when slices stand in front.
+    return Relabel(lambda x: x.reshape(out), shape, lambda maps: maps.reshape(maps.shape[0], *shape))
+
+
+@register("permutation", aten.permute.default, aten.transpose.int, aten.t.default, aten.movedim.intlist)
+def permute(call: Call) -> Frozen:
+    """Dimensions in another order."""
+    x = plain(call.args[0])
+    marks = torch.empty(tuple(range(2, 2 + x.dim())), device="meta")
+    order = [size - 2 for size in call.target(marks, *call.args[1:], **call.kwargs).shape]
+    inverse = [0] + [order.index(dim) + 1 for dim in range(x.dim())]
+    return _relabel(call, lambda maps: maps.permute(inverse))
+
+
+@register("slice", aten.slice.Tensor, aten.select.int, aten.narrow.default)
+@register("slice", aten.index_select.default, aten.flip.default, aten.roll.default)
+def slices(call: Call) -> Frozen:
+    """Some of the values, or all of them in another order."""
+    if call.target in (aten.slice.Tensor, aten.select.int, aten.narrow.default):
+        dim = call.argument(1, "dim", 0)
+        if dim % plain(call.args[0]).dim() == 0:
+            raise NoRule("a slice along the batch dimension")
+    if call.target is aten.slice.Tensor:
+        return _relabel(call, _slice_transpose(call))
+    return _relabel(call)
+
+
+def _slice_transpose(call: Call) -> Callable[[Tensor], Tensor]:
+    shape = plain(call.args[0]).shape
+    dim = call.argument(1, "dim", 0) % len(shape)
+    start, stop, step = call.argument(2, "start"), call.argument(3, "end"), call.argument(4, "step", 1)
+    window = (slice(None),) * (dim + 1) + (slice(start, stop, step),)
+
+    def transpose(maps: Tensor) -> Tensor:
+        pulled = maps.new_zeros(maps.shape[0], *shape)
+        pulled[window] = maps
+        return pulled
+
+    return transpose
+
+
+@register("copies", aten.expand.default, aten.repeat.default, aten.tile.default)
+@register("copies", aten.repeat_interleave.self_int)
+def copies(call: Call) -> Frozen:
+    """One value at several places."""
+    shape, out = plain(call.args[0]).shape, call.output.shape
+    if shape[0] != out[0]:
+        raise NoRule("an operator that repeats the batch dimension mixes examples")
+    return _relabel(call)
+
+
+@register(
+    "permutation", aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.channel_shuffle.default
+)
+def shuffle(call: Call) -> Frozen:
+    """Channels moved to positions and back, or among themselves."""
+    return _relabel(call)
+
+
+@register("padding", aten.pad.default, aten.constant_pad_nd.default)
+@register("padding", aten.reflection_pad2d.default, aten.replication_pad2d.default)
+@register("padding", aten.reflection_pad1d.default, aten.replication_pad1d.default)
+def pad(call: Call) -> Frozen:
+    """Zeros, a constant (which is bias mass), or copies of border values in any of torch's padding modes."""
+    x, widths = plain(call.args[0]), list(call.args[1])
+    constant = call.target is aten.constant_pad_nd.default or (
+        call.target is aten.pad.default and call.argument(2, "mode", "constant") == "constant"
+    )
+    if not constant:
+        return _relabel(call)
+    position = 2 if call.target is aten.constant_pad_nd.default else 3
+    value = call.argument(position, "value", 0) or 0
+    frozen = Relabel(lambda m: aten.constant_pad_nd(m, widths, 0), x.shape, lambda maps: _crop(maps, widths))
+    if value:
+        frozen.offset = aten.constant_pad_nd(torch.zeros_like(x), widths, value)
+    return frozen
+
+
+def _crop(maps: Tensor, widths: list[int]) -> Tensor:
+    return aten.constant_pad_nd(maps, [-width for width in widths], 0)

@@ -1,4 +1,4 @@
-"""Real weights and photographs from ../shared/data; where one is absent, the loader skips the test by name."""
+"""Real weights and photographs from ../shared/data; where one is absent, its loader skips by name."""
 
 import json
 from pathlib import Path

@@ -3,9 +3,13 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <stdexcept>
+#include <tuple>
 
 #include "fwdkern/active_rows.h"
+#include "fwdkern/gathered_gemm.h"
 #include "fwdkern/isa.h"
+#include "fwdkern/row_combine.h"
 
 namespace py = pybind11;
 
@@ -29,6 +33,56 @@ void list_active_rows(std::uintptr_t gate, int64_t channels, int64_t positions, 
                               pointer<int32_t>(row_channel));
 }
 
+// (address, rows, stride, bfloat16?)
+using MapsArgument = std::tuple<std::uintptr_t, int64_t, int64_t, bool>;
+// (offset address, channel address, positions)
+using RowListArgument = std::tuple<std::uintptr_t, std::uintptr_t, int64_t>;
+
+fwdkern::Maps maps(const MapsArgument& argument) {
+    const auto [address, rows, stride, bfloat16] = argument;
+    return {pointer<void>(address), rows, stride, bfloat16 ? fwdkern::Storage::bfloat16 : fwdkern::Storage::float32};
+}
+
+fwdkern::RowList row_list(const RowListArgument& argument) {
+    const auto [offset, channel, positions] = argument;
+    return {pointer<const int64_t>(offset), pointer<const int32_t>(channel), positions};
+}
+
+void gathered_gemm(const MapsArgument& in, const RowListArgument& in_rows, const MapsArgument& out,
+                   const RowListArgument& out_rows, std::uintptr_t taps, int64_t tap_count, std::uintptr_t weight,
+                   int64_t in_channels, int64_t out_channels, int64_t groups, std::uintptr_t row_scale,
+                   bool accumulate, int64_t slices, int isa, int threads) {
+    const fwdkern::GatheredGemm call = {maps(in),
+                                        row_list(in_rows),
+                                        maps(out),
+                                        row_list(out_rows),
+                                        pointer<const int32_t>(taps),
+                                        tap_count,
+                                        pointer<const float>(weight),
+                                        in_channels,
+                                        out_channels,
+                                        groups,
+                                        pointer<const float>(row_scale),
+                                        accumulate,
+                                        slices};
+    if (const char* error = fwdkern::gathered_gemm_error(call)) throw std::invalid_argument(error);
+    fwdkern::gathered_gemm(call, static_cast<fwdkern::Isa>(isa), threads);
+}
+
+void row_combine(const MapsArgument& in, const MapsArgument& out, std::uintptr_t offset, std::uintptr_t index,
+                 std::uintptr_t coefficient, int64_t terms, bool accumulate, int64_t slices, int isa, int threads) {
+    const fwdkern::RowCombine call = {maps(in),
+                                      maps(out),
+                                      pointer<const int64_t>(offset),
+                                      pointer<const int32_t>(index),
+                                      pointer<const float>(coefficient),
+                                      terms,
+                                      accumulate,
+                                      slices};
+    if (const char* error = fwdkern::row_combine_error(call)) throw std::invalid_argument(error);
+    fwdkern::row_combine(call, static_cast<fwdkern::Isa>(isa), threads);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -37,4 +91,6 @@ PYBIND11_MODULE(_native, m) {
     m.def("available_isa", [] { return static_cast<int>(fwdkern::available_isa()); });
     m.def("count_active_rows", &count_active_rows, no_gil());
     m.def("list_active_rows", &list_active_rows, no_gil());
+    m.def("gathered_gemm", &gathered_gemm, no_gil());
+    m.def("row_combine", &row_combine, no_gil());
 }

@@ -18,12 +18,7 @@ def active_rows(gate: Tensor, backend: str | None = None) -> tuple[Tensor, Tenso
     row_offset[p] to row_offset[p + 1], their channels ascending. Both are contiguous, on the gate's device.
     Raises InputError for another rank or dtype, BackendError for a backend that cannot run.
     """
-    if gate.dim() != 2:
-        raise InputError(f"active_rows: gate has shape {tuple(gate.shape)}; expected [channels, positions].")
-    if gate.dtype != torch.bool:
-        raise InputError(
-            f"active_rows: gate has dtype {gate.dtype}; expected bool, for example `values > 0`."
-        )
+    _check(gate)
     choice = choose("active_rows", gate.device, gate.dtype, tuple(gate.shape), backend)
     if choice.name == "torch":
         return active_rows_reference(gate)
@@ -31,8 +26,18 @@ def active_rows(gate: Tensor, backend: str | None = None) -> tuple[Tensor, Tenso
     return row_offset, row_channel
 
 
+def _check(gate: Tensor) -> None:
+    if gate.dim() != 2:
+        raise InputError(f"active_rows: gate has shape {list(gate.shape)}; expected [channels, positions].")
+    if gate.dtype != torch.bool:
+        raise InputError(
+            f"active_rows: gate has dtype {gate.dtype}; expected bool, for example `values > 0`."
+        )
+
+
 def active_rows_reference(gate: Tensor) -> tuple[Tensor, Tensor]:
     """The same in plain torch: gate [channels, positions] -> row_offset, row_channel."""
+    _check(gate)
     row_offset = gate.new_zeros(gate.shape[1] + 1, dtype=torch.int64)
     row_offset[1:] = gate.sum(0).cumsum(0)
     row_channel = gate.t().nonzero()[:, 1].to(torch.int32)  # [rows]
@@ -47,6 +52,7 @@ def _active_rows_cpu(gate: Tensor) -> tuple[Tensor, Tensor]:
     library, _ = native.load()
     if library is None:
         return active_rows_reference(gate)
+    _check(gate)
     channels, positions = gate.shape
     layout = (gate.data_ptr(), channels, positions, *gate.stride())
     row_offset = torch.empty(positions + 1, dtype=torch.int64)

@@ -15,6 +15,8 @@ logger = logging.getLogger("fwdkern")
 BACKENDS = ("torch", "cpu")
 CPU_DTYPES = {
     "active_rows": (torch.bool,),
+    "gathered_gemm": (torch.float32, torch.bfloat16),
+    "row_combine": (torch.float32, torch.bfloat16),
 }
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from fwdkern.errors import BackendError
 
 ISA_NAMES = ("scalar", "avx2", "avx512")
@@ -44,6 +47,11 @@ def isa(library: ModuleType) -> int:
     available: int = library.available_isa()
     limit = isa_limit()
     return available if limit is None else min(available, ISA_NAMES.index(limit))
+
+
+def maps_argument(maps: Tensor) -> tuple[int, int, int, bool]:
+    """How the library is told of maps [rows, slices]: address, rows, row stride, whether bfloat16."""
+    return maps.data_ptr(), maps.shape[0], maps.stride(0), maps.dtype == torch.bfloat16
 
 
 def native_info() -> dict[str, Any]:

@@ -1,0 +1,187 @@
+#include "fwdkern/gathered_gemm.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "bfloat16.h"
+#include "fwdkern/parallel.h"
+#include "gathered_gemm_kernels.h"
+
+namespace fwdkern {
+
+namespace {
+
+// With fewer output positions than this per thread, a position's rows are shared out too.
+constexpr int64_t kItemsPerThread = 8;
+
+const GemmKernels& kernels_of(Isa isa) {
+#ifdef FWDKERN_X86
+    if (isa == Isa::avx512) return gemm_kernels_avx512;
+    if (isa == Isa::avx2) return gemm_kernels_avx2;
+#endif
+    (void)isa;
+    return gemm_kernels_scalar;
+}
+
+const char* row_list_error(const RowList& rows, int64_t count, int64_t channels) {
+    if (rows.offset[0] != 0 || rows.offset[rows.positions] != count)
+        return "its offsets do not run from 0 to the number of rows";
+    for (int64_t p = 0; p < rows.positions; ++p) {
+        if (rows.offset[p] > rows.offset[p + 1] || rows.offset[p + 1] > count) return "its offsets do not ascend";
+        int64_t previous = -1;
+        for (int64_t r = rows.offset[p]; r < rows.offset[p + 1]; ++r) {
+            if (rows.channel[r] <= previous) return "the channels of a position do not ascend";
+            previous = rows.channel[r];
+        }
+        if (previous >= channels) return "a channel is out of range";
+    }
+    return nullptr;
+}
+
+int64_t longest_position(const RowList& rows) {
+    int64_t longest = 0;
+    for (int64_t p = 0; p < rows.positions; ++p) longest = std::max(longest, rows.offset[p + 1] - rows.offset[p]);
+    return longest;
+}
+
+struct Scratch {
+    std::vector<const float*> weight_rows;
+    std::vector<const void*> in_rows;
+    std::vector<float> packed;
+    std::vector<float> sums;  // float32 image of bfloat16 output rows
+};
+
+// Rows [begin, end) of `rows` whose channel lies in [low, high).
+struct Span {
+    int64_t begin, end;
+};
+
+Span in_group(const RowList& rows, Span span, int64_t low, int64_t high) {
+    const int32_t* begin = std::lower_bound(rows.channel + span.begin, rows.channel + span.end, low);
+    const int32_t* end = std::lower_bound(begin, rows.channel + span.end, high);
+    return {begin - rows.channel, end - rows.channel};
+}
+
+class Worker {
+public:
+    Worker(const GatheredGemm& call, const GemmKernels& kernels) : call_(call), kernels_(kernels) {}
+
+    Scratch scratch() const {
+        const int64_t depth =
+            std::min(call_.tap_count * longest_position(call_.in_rows), call_.tap_count * in_width());
+        Scratch made;
+        made.weight_rows.resize(depth);
+        made.in_rows.resize(depth);
+        made.packed.resize(kernels_.depth_block * kernels_.tile_rows);
+        if (call_.out.storage == Storage::bfloat16)
+            made.sums.resize(longest_position(call_.out_rows) * call_.slices);
+        return made;
+    }
+
+    // Part `part` of `parts` of the output rows of position q.
+    void run(int64_t q, int64_t part, int64_t parts, Scratch& scratch) const {
+        const int64_t first = call_.out_rows.offset[q];
+        const int64_t count = call_.out_rows.offset[q + 1] - first;
+        const Span rows = {first + count * part / parts, first + count * (part + 1) / parts};
+        for (int64_t group = 0; group < call_.groups; ++group) {
+            const Span mine = call_.groups == 1
+                                  ? rows
+                                  : in_group(call_.out_rows, rows, group * out_width(), (group + 1) * out_width());
+            if (mine.begin < mine.end) run_group(q, group, mine, scratch);
+        }
+    }
+
+private:
+    int64_t in_width() const { return call_.in_channels / call_.groups; }
+    int64_t out_width() const { return call_.out_channels / call_.groups; }
+
+    int64_t list_terms(int64_t q, int64_t group, Scratch& scratch) const {
+        int64_t depth = 0;
+        for (int64_t t = 0; t < call_.tap_count; ++t) {
+            const int64_t position = call_.taps[q * call_.tap_count + t];
+            if (position < 0) continue;
+            Span rows = {call_.in_rows.offset[position], call_.in_rows.offset[position + 1]};
+            if (call_.groups > 1) rows = in_group(call_.in_rows, rows, group * in_width(), (group + 1) * in_width());
+            const float* weight = call_.weight + t * call_.in_channels * out_width();
+            for (int64_t i = rows.begin; i < rows.end; ++i, ++depth) {
+                scratch.weight_rows[depth] = weight + call_.in_rows.channel[i] * out_width();
+                scratch.in_rows[depth] = call_.in.row(i);
+            }
+        }
+        return depth;
+    }
+
+    void run_group(int64_t q, int64_t group, Span rows, Scratch& scratch) const {
+        const int64_t depth = list_terms(q, group, scratch);
+        const int64_t count = rows.end - rows.begin;
+        const bool narrow = call_.out.storage == Storage::bfloat16;
+        float* out = narrow ? scratch.sums.data() : reinterpret_cast<float*>(call_.out.row(rows.begin));
+        const int64_t stride = narrow ? call_.slices : call_.out.stride;
+        if (narrow && call_.accumulate)
+            for (int64_t r = 0; r < count; ++r)
+                widen(reinterpret_cast<const uint16_t*>(call_.out.row(rows.begin + r)), call_.slices, out + r * stride);
+        accumulate_terms(group, rows, depth, out, stride, scratch);
+        if (narrow)
+            for (int64_t r = 0; r < count; ++r)
+                round_to_bfloat16(out + r * stride, call_.slices,
+                                  reinterpret_cast<uint16_t*>(call_.out.row(rows.begin + r)));
+    }
+
+    void accumulate_terms(int64_t group, Span rows, int64_t depth, float* out, int64_t stride,
+                          Scratch& scratch) const {
+        const auto multiply = kernels_.multiply[static_cast<int>(call_.in.storage)];
+        const int64_t count = rows.end - rows.begin;
+        const int64_t panels = (count + kernels_.tile_rows - 1) / kernels_.tile_rows;
+        bool accumulate = call_.accumulate;
+        // A position without terms is still written once, with zeros.
+        for (int64_t begin = 0; begin < depth || !accumulate; begin += kernels_.depth_block, accumulate = true) {
+            const int64_t size = std::min(kernels_.depth_block, depth - begin);
+            for (int64_t panel = 0; panel < panels; ++panel) {
+                const int64_t m = count * panel / panels;
+                const int height = static_cast<int>(count * (panel + 1) / panels - m);
+                pack_panel(group, rows.begin + m, height, begin, size, scratch);
+                multiply(scratch.packed.data(), scratch.in_rows.data() + begin, size, height, call_.slices,
+                         call_.row_scale ? call_.row_scale + rows.begin + m : nullptr, accumulate, out + m * stride,
+                         stride);
+            }
+        }
+    }
+
+    void pack_panel(int64_t group, int64_t row, int height, int64_t begin, int64_t size, Scratch& scratch) const {
+        int32_t columns[kMaxTileRows];
+        for (int m = 0; m < height; ++m)
+            columns[m] = static_cast<int32_t>(call_.out_rows.channel[row + m] - group * out_width());
+        kernels_.pack(scratch.weight_rows.data() + begin, size, columns, height, out_width(), scratch.packed.data());
+    }
+
+    static constexpr int kMaxTileRows = 16;
+
+    const GatheredGemm& call_;
+    const GemmKernels& kernels_;
+};
+
+}  // namespace
+
+const char* gathered_gemm_error(const GatheredGemm& call) {
+    if (const char* error = row_list_error(call.in_rows, call.in.rows, call.in_channels)) return error;
+    if (const char* error = row_list_error(call.out_rows, call.out.rows, call.out_channels)) return error;
+    const int64_t entries = call.out_rows.positions * call.tap_count;
+    for (int64_t i = 0; i < entries; ++i)
+        if (call.taps[i] < -1 || call.taps[i] >= call.in_rows.positions) return "a tap is out of range";
+    return nullptr;
+}
+
+void gathered_gemm(const GatheredGemm& call, Isa isa, int threads) {
+    if (call.slices == 0 || call.out.rows == 0) return;
+    const Worker worker(call, kernels_of(isa));
+    threads = std::max(threads, 1);
+    std::vector<Scratch> scratch(threads, worker.scratch());
+    const int64_t positions = call.out_rows.positions;
+    const int64_t parts = threads == 1 ? 1 : (kItemsPerThread * threads + positions - 1) / positions;
+    parallel_for(threads, positions * parts, [&](int thread, int64_t begin, int64_t end) {
+        for (int64_t item = begin; item < end; ++item)
+            worker.run(item / parts, item % parts, parts, scratch[thread]);
+    });
+}
+
+}  // namespace fwdkern

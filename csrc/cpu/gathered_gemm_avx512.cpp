@@ -1,0 +1,112 @@
+#include "gathered_gemm_kernels.h"
+
+#include <immintrin.h>
+
+namespace fwdkern {
+
+namespace {
+
+constexpr int kRows = 8;
+constexpr int kVectors = 3;  // 8 x 3 sums + 3 inputs + 1 weight in 32 registers
+constexpr int kLanes = 16;
+
+// Eight ascending columns mostly lie within two vectors, from which one two-source permutation picks them.
+void pack(const float* const* weight_rows, int64_t depth, const int32_t* columns, int rows, int64_t width,
+          float* packed) {
+    constexpr int kWindow = 2 * kLanes;
+    const int64_t first = columns[0];
+    const int64_t end = columns[rows - 1] + 1;
+    const __m256i lane = _mm256_maskz_loadu_epi32(static_cast<__mmask8>((1u << rows) - 1), columns);
+    bool written = false;
+    for (int64_t base = first; base < end; base += kWindow) {
+        const __m256i local = _mm256_sub_epi32(lane, _mm256_set1_epi32(static_cast<int>(base)));
+        const __mmask8 here = _mm256_cmplt_epu32_mask(local, _mm256_set1_epi32(kWindow)) &
+                              static_cast<__mmask8>((1u << rows) - 1);
+        if (!here) continue;
+        const int64_t left = width - base;
+        const __mmask16 low = left >= kLanes ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
+        const __mmask16 high = left >= kWindow  ? 0xffff
+                               : left <= kLanes ? 0
+                                                : static_cast<__mmask16>((1u << (left - kLanes)) - 1);
+        const __m512i index = _mm512_castsi256_si512(local);
+        for (int64_t k = 0; k < depth; ++k) {
+            const float* from = weight_rows[k] + base;
+            const __m512 values = _mm512_permutex2var_ps(_mm512_maskz_loadu_ps(low, from), index,
+                                                         _mm512_maskz_loadu_ps(high, from + kLanes));
+            float* to = packed + k * kRows;
+            if (written)
+                _mm256_mask_storeu_ps(to, here, _mm512_castps512_ps256(values));
+            else
+                _mm256_storeu_ps(to, _mm512_castps512_ps256(values));
+        }
+        written = true;
+    }
+}
+
+__m512 load(__mmask16 mask, const float* from) { return _mm512_maskz_loadu_ps(mask, from); }
+
+__m512 load(__mmask16 mask, const uint16_t* from) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+template <typename T, int Rows, int Vectors>
+void tile(const float* packed, const void* const* in_rows, int64_t depth, int64_t begin, __mmask16 tail,
+          const float* scale, bool accumulate, float* out, int64_t out_stride) {
+    __m512 sum[Rows][Vectors];
+    for (int m = 0; m < Rows; ++m)
+        for (int v = 0; v < Vectors; ++v) sum[m][v] = _mm512_setzero_ps();
+    for (int64_t k = 0; k < depth; ++k) {
+        const T* in = static_cast<const T*>(in_rows[k]) + begin;
+        __m512 value[Vectors];
+        for (int v = 0; v < Vectors; ++v) value[v] = load(v + 1 < Vectors ? 0xffff : tail, in + v * kLanes);
+        for (int m = 0; m < Rows; ++m) {
+            const __m512 weight = _mm512_set1_ps(packed[k * kRows + m]);
+            for (int v = 0; v < Vectors; ++v) sum[m][v] = _mm512_fmadd_ps(weight, value[v], sum[m][v]);
+        }
+    }
+    for (int m = 0; m < Rows; ++m) {
+        const __m512 factor = _mm512_set1_ps(scale ? scale[m] : 1.0f);
+        for (int v = 0; v < Vectors; ++v) {
+            const __mmask16 mask = v + 1 < Vectors ? 0xffff : tail;
+            float* to = out + m * out_stride + begin + v * kLanes;
+            const __m512 before = accumulate ? _mm512_maskz_loadu_ps(mask, to) : _mm512_setzero_ps();
+            _mm512_mask_storeu_ps(to, mask, _mm512_fmadd_ps(factor, sum[m][v], before));
+        }
+    }
+}
+
+template <typename T>
+using Tile = void (*)(const float*, const void* const*, int64_t, int64_t, __mmask16, const float*, bool, float*,
+                      int64_t);
+
+template <typename T, int Rows>
+constexpr Tile<T> kTilesOfRows[kVectors] = {tile<T, Rows, 1>, tile<T, Rows, 2>, tile<T, Rows, 3>};
+
+template <typename T>
+constexpr const Tile<T>* kTiles[kRows] = {kTilesOfRows<T, 1>, kTilesOfRows<T, 2>, kTilesOfRows<T, 3>,
+                                          kTilesOfRows<T, 4>, kTilesOfRows<T, 5>, kTilesOfRows<T, 6>,
+                                          kTilesOfRows<T, 7>, kTilesOfRows<T, 8>};
+
+template <typename T>
+void multiply(const float* packed, const void* const* in_rows, int64_t depth, int rows, int64_t slices,
+              const float* scale, bool accumulate, float* out, int64_t out_stride) {
+    const Tile<T>* tiles = kTiles<T>[rows - 1];
+    const int64_t vectors = (slices + kLanes - 1) / kLanes;
+    const int64_t blocks = (vectors + kVectors - 1) / kVectors;
+    const int last = static_cast<int>(slices - (vectors - 1) * kLanes);
+    const __mmask16 tail = static_cast<__mmask16>((1u << last) - 1);
+    for (int64_t block = 0; block < blocks; ++block) {
+        // Blocks of nearly equal width: 4 vectors as 2 + 2 keep the units busier than 3 + 1.
+        const int64_t begin = vectors * block / blocks;
+        const int64_t end = vectors * (block + 1) / blocks;
+        tiles[end - begin - 1](packed, in_rows, depth, begin * kLanes, end == vectors ? tail : 0xffff, scale,
+                               accumulate, out, out_stride);
+    }
+}
+
+}  // namespace
+
+const GemmKernels gemm_kernels_avx512 = {kRows, 256, pack, {multiply<float>, multiply<uint16_t>}};
+
+}  // namespace fwdkern

@@ -1,0 +1,128 @@
+#include "fwdkern/parallel.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace fwdkern {
+
+namespace {
+
+constexpr int kMaxThreads = 256;
+constexpr int64_t kStepsPerBand = 16;
+
+struct alignas(64) Band {
+    std::atomic<int64_t> next;
+    int64_t end;
+};
+
+struct Job {
+    ParallelBody body;
+    void* context;
+    int threads;
+    int64_t step;
+    Band bands[kMaxThreads];
+
+    void work(int thread) {
+        for (int i = 0; i < threads; ++i) {
+            Band& band = bands[(thread + i) % threads];
+            for (;;) {
+                const int64_t begin = band.next.fetch_add(step, std::memory_order_relaxed);
+                if (begin >= band.end) break;
+                body(context, thread, begin, std::min(begin + step, band.end));
+            }
+        }
+    }
+};
+
+class Pool {
+public:
+    // Held by the caller that owns the workers for one job.
+    std::mutex owner;
+    Job job;
+
+    void run(int threads) {
+        while (static_cast<int>(workers_.size()) < threads - 1) {
+            const int thread = static_cast<int>(workers_.size()) + 1;
+            workers_.emplace_back([this, thread, seen = generation_] { loop(thread, seen); });
+        }
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            active_ = threads;
+            pending_ = threads - 1;
+            ++generation_;
+        }
+        wake_.notify_all();
+        job.work(0);
+        std::unique_lock<std::mutex> lock(mutex_);
+        done_.wait(lock, [this] { return pending_ == 0; });
+    }
+
+private:
+    void loop(int thread, uint64_t seen) {
+        for (;;) {
+            {
+                std::unique_lock<std::mutex> lock(mutex_);
+                wake_.wait(lock, [&] { return generation_ != seen; });
+                seen = generation_;
+                // Others sleep on; they must not look at the job, which may already be the next one.
+                if (thread >= active_) continue;
+            }
+            job.work(thread);
+            std::lock_guard<std::mutex> lock(mutex_);
+            if (--pending_ == 0) done_.notify_one();
+        }
+    }
+
+    std::mutex mutex_;
+    std::condition_variable wake_, done_;
+    std::vector<std::thread> workers_;
+    uint64_t generation_ = 0;
+    int active_ = 0;
+    int pending_ = 0;
+};
+
+// A forked child has the parent's pool but not its threads, so it makes its own. Pools are never destroyed:
+// joining threads while a process exits is a known source of hangs.
+Pool& pool() {
+    static std::mutex mutex;
+    static Pool* instance = nullptr;
+    static pid_t made_by = 0;
+    std::lock_guard<std::mutex> lock(mutex);
+    if (made_by != getpid()) {
+        instance = new Pool;
+        made_by = getpid();
+    }
+    return *instance;
+}
+
+}  // namespace
+
+void parallel_ranges(int threads, int64_t items, ParallelBody body, void* context) {
+    threads = static_cast<int>(std::min<int64_t>({threads, items, kMaxThreads}));
+    if (threads > 1) {
+        Pool& workers = pool();
+        std::unique_lock<std::mutex> owner(workers.owner, std::try_to_lock);
+        if (owner.owns_lock()) {
+            Job& job = workers.job;
+            job.body = body;
+            job.context = context;
+            job.threads = threads;
+            job.step = std::max<int64_t>(1, items / threads / kStepsPerBand);
+            for (int i = 0; i < threads; ++i) {
+                job.bands[i].next.store(items * i / threads, std::memory_order_relaxed);
+                job.bands[i].end = items * (i + 1) / threads;
+            }
+            workers.run(threads);
+            return;
+        }
+    }
+    if (items > 0) body(context, 0, 0, items);
+}
+
+}  // namespace fwdkern

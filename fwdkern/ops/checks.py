@@ -1,0 +1,71 @@
+"""Argument checks that several ops share; a failure is an InputError that names the op and the argument."""
+
+import torch
+from torch import Tensor
+
+from fwdkern.errors import InputError
+
+
+def check_list(op: str, name: str, values: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """`values` is contiguous, of this dtype and shape; -1 in `shape` stands for any size."""
+    fits = values.dim() == len(shape) and all(
+        want in (-1, have) for want, have in zip(shape, values.shape, strict=True)
+    )
+    if not fits:
+        wanted = ["any" if size == -1 else size for size in shape]
+        raise InputError(f"{op}: {name} has shape {list(values.shape)}; expected {wanted}.".replace("'", ""))
+    if values.dtype != dtype:
+        raise InputError(f"{op}: {name} has dtype {values.dtype}; expected {dtype}.")
+    if not values.is_contiguous():
+        raise InputError(
+            f"{op}: {name} has strides {list(values.stride())}; expected contiguous, call .contiguous()."
+        )
+
+
+def check_maps(op: str, name: str, maps: Tensor) -> None:
+    """`maps` is floating point [rows, slices], slices contiguous; rows may lie any distance apart."""
+    if maps.dim() != 2:
+        raise InputError(f"{op}: {name} has shape {list(maps.shape)}; expected [rows, slices].")
+    if maps.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        raise InputError(f"{op}: {name} has dtype {maps.dtype}; expected float32, float64 or bfloat16.")
+    if maps.shape[1] > 1 and maps.stride(1) != 1:
+        raise InputError(
+            f"{op}: {name} has strides {list(maps.stride())}; expected contiguous slices, call .contiguous()."
+        )
+
+
+def check_output(op: str, out: Tensor, rows: int, in_maps: Tensor) -> None:
+    """`out` is [rows, slices], no two elements in one place, apart from `in_maps`, of a dtype beside its own."""
+    check_maps(op, "out", out)
+    if out.shape != (rows, in_maps.shape[1]):
+        raise InputError(f"{op}: out has shape {list(out.shape)}; expected {[rows, in_maps.shape[1]]}.")
+    if (out.dtype == torch.float64) != (in_maps.dtype == torch.float64):
+        raise InputError(
+            f"{op}: out is {out.dtype} and in_maps {in_maps.dtype}; use float64 for both or neither."
+        )
+    if rows > 1 and out.stride(0) < out.shape[1]:
+        raise InputError(
+            f"{op}: the rows of out overlap (strides {list(out.stride())}); give it its own memory."
+        )
+    if out.numel() and in_maps.numel():
+        low, high = _extent(out)
+        other_low, other_high = _extent(in_maps)
+        if low < other_high and other_low < high and out.device == in_maps.device:
+            raise InputError(f"{op}: out and in_maps share memory; the op reads rows after writing others.")
+
+
+def check_devices(op: str, device: torch.device, tensors: dict[str, Tensor | None]) -> None:
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.device != device:
+            raise InputError(f"{op}: {name} is on {tensor.device} and in_maps on {device}; move one of them.")
+
+
+def coefficient_dtype(maps: Tensor) -> torch.dtype:
+    """Weights and scales are float32 beside float32 or bfloat16 maps, float64 beside float64 maps."""
+    return torch.float64 if maps.dtype == torch.float64 else torch.float32
+
+
+def _extent(maps: Tensor) -> tuple[int, int]:
+    start = maps.data_ptr()
+    elements = 1 + sum((size - 1) * stride for size, stride in zip(maps.shape, maps.stride(), strict=True))
+    return start, start + elements * maps.element_size()

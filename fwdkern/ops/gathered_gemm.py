@@ -1,0 +1,234 @@
+"""One layer on one tile of maps: active input rows times gathered weights into active output rows."""
+
+import torch
+from torch import Tensor
+
+from fwdkern.errors import InputError
+from fwdkern.ops import native
+from fwdkern.ops.backend import choose
+from fwdkern.ops.checks import check_devices, check_list, check_maps, check_output, coefficient_dtype
+
+OP = "gathered_gemm"
+RowList = tuple[Tensor, Tensor]
+
+torch.library.define(
+    "fwdkern::gathered_gemm",
+    "(Tensor in_maps, Tensor in_offset, Tensor in_channel, Tensor out_offset, Tensor out_channel, "
+    "Tensor taps, Tensor weight, Tensor? row_scale, int groups, bool accumulate, Tensor(a!) out) -> ()",
+)
+
+
+def gathered_gemm(
+    in_maps: Tensor,
+    in_rows: RowList,
+    out_rows: RowList,
+    taps: Tensor,
+    weight: Tensor,
+    *,
+    row_scale: Tensor | None = None,
+    groups: int = 1,
+    accumulate: bool = False,
+    out: Tensor | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """For every row r of every output position q (design, section 4):
+
+        out[r] = row_scale[r] * sum over t and rows i of position taps[q, t] of
+                 weight[t, channel of i, channel of r] * in_maps[i]        (+ out[r] where accumulate)
+
+    in_maps: [in rows, slices], slices contiguous; float32 or bfloat16 (float64 in plain torch).
+    in_rows, out_rows: (row_offset int64 [positions + 1], row_channel int32 [rows]), made by `active_rows`.
+    taps: int32 [out positions, T], the input position of each tap, -1 where it lies outside.
+    weight: [T, in channels, out channels / groups], float32 (float64 beside float64 maps), contiguous.
+        Channels are numbered through all groups and meet only inside their group; the last axis counts
+        within the group.
+    row_scale: [out rows] in the weight's dtype; it does not scale what `out` held before.
+    out: [out rows, slices], slices contiguous, allocated in the dtype of in_maps if None. Sums are float32.
+
+    Reverse mode is the same call with the lists swapped, the weight transposed and the taps mirrored.
+    The same result bit for bit for any number of threads (torch.get_num_threads()).
+    Raises InputError for arguments that do not fit, BackendError for a backend that cannot run.
+    """
+    choice = choose(OP, in_maps.device, in_maps.dtype, tuple(in_maps.shape), backend)
+    if out is None:
+        if accumulate:
+            raise InputError("gathered_gemm: accumulate needs the tensor to add to; pass it as out.")
+        check_maps(OP, "in_maps", in_maps)
+        out = in_maps.new_empty(out_rows[1].shape[0], in_maps.shape[1])
+    call = gathered_gemm_reference if choice.name == "torch" else torch.ops.fwdkern.gathered_gemm
+    call(in_maps, *in_rows, *out_rows, taps, weight, row_scale, groups, accumulate, out)
+    return out
+
+
+def _check(
+    in_maps: Tensor,
+    in_offset: Tensor,
+    in_channel: Tensor,
+    out_offset: Tensor,
+    out_channel: Tensor,
+    taps: Tensor,
+    weight: Tensor,
+    row_scale: Tensor | None,
+    groups: int,
+    out: Tensor,
+) -> None:
+    check_maps(OP, "in_maps", in_maps)
+    check_list(OP, "in_rows[0]", in_offset, torch.int64, (-1,))
+    check_list(OP, "in_rows[1]", in_channel, torch.int32, (in_maps.shape[0],))
+    check_list(OP, "out_rows[0]", out_offset, torch.int64, (-1,))
+    check_list(OP, "out_rows[1]", out_channel, torch.int32, (-1,))
+    if min(in_offset.shape[0], out_offset.shape[0]) < 1:
+        raise InputError("gathered_gemm: a row list has no offsets; expected positions + 1 of them.")
+    check_list(OP, "taps", taps, torch.int32, (out_offset.shape[0] - 1, -1))
+    check_list(OP, "weight", weight, coefficient_dtype(in_maps), (taps.shape[1], -1, -1))
+    if groups < 1 or weight.shape[1] % groups:
+        raise InputError(
+            f"gathered_gemm: groups is {groups}; expected a divisor of the {weight.shape[1]} in channels."
+        )
+    if row_scale is not None:
+        check_list(OP, "row_scale", row_scale, weight.dtype, (out_channel.shape[0],))
+    check_output(OP, out, out_channel.shape[0], in_maps)
+    others = {"in_rows": in_channel, "out_rows": out_channel, "taps": taps, "weight": weight, "out": out}
+    check_devices(OP, in_maps.device, {**others, "row_scale": row_scale})
+
+
+def gathered_gemm_reference(
+    in_maps: Tensor,
+    in_offset: Tensor,
+    in_channel: Tensor,
+    out_offset: Tensor,
+    out_channel: Tensor,
+    taps: Tensor,
+    weight: Tensor,
+    row_scale: Tensor | None,
+    groups: int,
+    accumulate: bool,
+    out: Tensor,
+) -> None:
+    """The same in plain torch: every tap is a sparse [out rows, in rows] matrix of weights."""
+    _check(in_maps, in_offset, in_channel, out_offset, out_channel, taps, weight, row_scale, groups, out)
+    _check_rows("in", in_offset, in_channel, weight.shape[1])
+    _check_rows("out", out_offset, out_channel, weight.shape[2] * groups)
+    if taps.numel() and not (-1 <= int(taps.min()) and int(taps.max()) < in_offset.shape[0] - 1):
+        raise _row_error("a tap is out of range")
+    maps = in_maps.to(weight.dtype)
+    out_position = _position_of_rows(out_offset)  # [out rows]
+    rows_at = in_offset.diff()  # [in positions]
+    in_width, out_width = weight.shape[1] // groups, weight.shape[2]
+    total = torch.zeros(out.shape, dtype=weight.dtype, device=out.device)
+    for tap, weight_of_tap in enumerate(weight):
+        position = taps[:, tap].long()[out_position]  # [out rows]
+        inside = (position >= 0).nonzero().flatten()
+        position = position[inside]
+        repeats = rows_at[position]
+        out_row = inside.repeat_interleave(repeats)  # [pairs]
+        start = (in_offset[position] - (repeats.cumsum(0) - repeats)).repeat_interleave(repeats)
+        in_row = start + torch.arange(len(start), device=start.device)  # [pairs]
+        c_in, c_out = in_channel[in_row].long(), out_channel[out_row].long()
+        meet = c_in // in_width == c_out // out_width
+        out_row, in_row = out_row[meet], in_row[meet]
+        coefficient = weight_of_tap[c_in[meet], c_out[meet] % out_width]
+        matrix = torch.sparse_coo_tensor(
+            torch.stack((out_row, in_row)), coefficient, (out.shape[0], maps.shape[0]), check_invariants=False
+        )
+        total += matrix @ maps
+    if row_scale is not None:
+        total *= row_scale[:, None]
+    if accumulate:
+        total += out
+    out.copy_(total)
+
+
+def _gathered_gemm_cpu(
+    in_maps: Tensor,
+    in_offset: Tensor,
+    in_channel: Tensor,
+    out_offset: Tensor,
+    out_channel: Tensor,
+    taps: Tensor,
+    weight: Tensor,
+    row_scale: Tensor | None,
+    groups: int,
+    accumulate: bool,
+    out: Tensor,
+) -> None:
+    library, _ = native.load()
+    if library is None or in_maps.dtype == torch.float64:
+        gathered_gemm_reference(
+            in_maps,
+            in_offset,
+            in_channel,
+            out_offset,
+            out_channel,
+            taps,
+            weight,
+            row_scale,
+            groups,
+            accumulate,
+            out,
+        )
+        return
+    _check(in_maps, in_offset, in_channel, out_offset, out_channel, taps, weight, row_scale, groups, out)
+    try:
+        library.gathered_gemm(
+            native.maps_argument(in_maps),
+            (in_offset.data_ptr(), in_channel.data_ptr(), in_offset.shape[0] - 1),
+            native.maps_argument(out),
+            (out_offset.data_ptr(), out_channel.data_ptr(), out_offset.shape[0] - 1),
+            taps.data_ptr(),
+            taps.shape[1],
+            weight.data_ptr(),
+            weight.shape[1],
+            weight.shape[2] * groups,
+            groups,
+            0 if row_scale is None else row_scale.data_ptr(),
+            accumulate,
+            in_maps.shape[1],
+            native.isa(library),
+            torch.get_num_threads(),
+        )
+    except ValueError as error:
+        raise _row_error(str(error)) from None
+
+
+def _check_rows(side: str, offset: Tensor, channel: Tensor, channels: int) -> None:
+    if int(offset[0]) != 0 or int(offset[-1]) != len(channel):
+        raise _row_error(f"{side}_rows: the offsets do not run from 0 to the number of rows")
+    if bool((offset.diff() < 0).any()):
+        raise _row_error(f"{side}_rows: the offsets do not ascend")
+    if len(channel) and not (0 <= int(channel.min()) and int(channel.max()) < channels):
+        raise _row_error(f"{side}_rows: a channel is out of range")
+    key = _position_of_rows(offset) * channels + channel
+    if bool((key.diff() <= 0).any()):
+        raise _row_error(f"{side}_rows: the channels of a position do not ascend")
+
+
+def _position_of_rows(offset: Tensor) -> Tensor:
+    return torch.arange(len(offset) - 1, device=offset.device).repeat_interleave(offset.diff())
+
+
+def _row_error(problem: str) -> InputError:
+    return InputError(
+        f"gathered_gemm: {problem}; make row lists with active_rows and taps within their positions."
+    )
+
+
+def _gathered_gemm_fake(
+    in_maps: Tensor,
+    in_offset: Tensor,
+    in_channel: Tensor,
+    out_offset: Tensor,
+    out_channel: Tensor,
+    taps: Tensor,
+    weight: Tensor,
+    row_scale: Tensor | None,
+    groups: int,
+    accumulate: bool,
+    out: Tensor,
+) -> None:
+    """The op only writes into `out`."""
+
+
+torch.library.impl("fwdkern::gathered_gemm", "CompositeExplicitAutograd", gathered_gemm_reference)
+torch.library.impl("fwdkern::gathered_gemm", "CPU", _gathered_gemm_cpu)
+torch.library.register_fake("fwdkern::gathered_gemm", _gathered_gemm_fake)

@@ -117,15 +117,11 @@ def switch(maps: Tensor, out: Tensor) -> Tensor:
 
 
 @overload
-def algorithm1(
-    layers: nn.Module | Iterable[nn.Module], x: Tensor, all_layers: Literal[False] = False
-) -> Tensor: ...
+def algorithm1(layers: nn.Module | Iterable[nn.Module], x: Tensor, all_layers: Literal[False] = False) -> Tensor: ...
 
 
 @overload
-def algorithm1(
-    layers: nn.Module | Iterable[nn.Module], x: Tensor, all_layers: Literal[True]
-) -> dict[str, Tensor]: ...
+def algorithm1(layers: nn.Module | Iterable[nn.Module], x: Tensor, all_layers: Literal[True]) -> dict[str, Tensor]: ...
 
 
 @torch.no_grad()

@@ -80,9 +80,7 @@ def _centre_crop(path: Path) -> Tensor:
     with Image.open(path) as photo:
         photo = photo.convert("RGB")
         scale = 256 / min(photo.size)
-        photo = photo.resize(
-            (round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BILINEAR
-        )
+        photo = photo.resize((round(photo.width * scale), round(photo.height * scale)), Image.Resampling.BILINEAR)
         left, top = (photo.width - 224) // 2, (photo.height - 224) // 2
         return torch.from_numpy(numpy.array(photo.crop((left, top, left + 224, top + 224))))
 

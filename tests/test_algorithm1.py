@@ -74,14 +74,10 @@ def assert_close(maps: Tensor, expected: Tensor, tolerance: float = 1e-12) -> No
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 
 CHAINS = {
-    "mlp": lambda: chain(
-        nn.Flatten(), nn.Linear(70, 9), nn.ReLU(), nn.Linear(9, 5), nn.ReLU(), nn.Linear(5, 3)
-    ),
+    "mlp": lambda: chain(nn.Flatten(), nn.Linear(70, 9), nn.ReLU(), nn.Linear(9, 5), nn.ReLU(), nn.Linear(5, 3)),
     "convolutions": lambda: chain(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3, bias=False), nn.ReLU()),
     "no activation": lambda: chain(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 3, 1)),
-    "stride and padding": lambda: chain(
-        nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3, 1, 2)
-    ),
+    "stride and padding": lambda: chain(nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3, 1, 2)),
     "dilation and groups": lambda: chain(
         nn.Conv2d(2, 4, (3, 2), dilation=(1, 2), padding=1, groups=2), nn.ReLU(), nn.Conv2d(4, 8, 3, groups=4)
     ),
@@ -101,9 +97,7 @@ CHAINS = {
     ),
     "classifier": lambda: chain(
         nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout2d()),
-        nn.Sequential(
-            nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten(), nn.Identity(), nn.Dropout(), nn.Linear(36, 4)
-        ),
+        nn.Sequential(nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten(), nn.Identity(), nn.Dropout(), nn.Linear(36, 4)),
     ),
     "1x1 kernels": lambda: chain(nn.Conv2d(2, 4, 1, stride=3), nn.ReLU(), nn.Conv2d(4, 4, 1, groups=4)),
 }
@@ -298,9 +292,7 @@ def test_unsupported_modules_are_named(module: nn.Module, words: str) -> None:
         algorithm1(network, image(2, 4, 4, dtype=torch.float32))
 
 
-@pytest.mark.parametrize(
-    "x", [torch.zeros(4, 4), torch.zeros(2, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8)]
-)
+@pytest.mark.parametrize("x", [torch.zeros(4, 4), torch.zeros(2, 1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8)])
 def test_bad_images(x: Tensor) -> None:
     with pytest.raises(InputError, match="algorithm1 was given x of shape"):
         algorithm1(nn.Conv2d(1, 1, 1), x)

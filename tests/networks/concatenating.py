@@ -77,9 +77,7 @@ class Inception(nn.Module):
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         self.branch1 = BasicConv2d(inputs, width, 1)
-        self.branch2 = nn.Sequential(
-            BasicConv2d(inputs, width, 1), BasicConv2d(width, 2 * width, 3, padding=1)
-        )
+        self.branch2 = nn.Sequential(BasicConv2d(inputs, width, 1), BasicConv2d(width, 2 * width, 3, padding=1))
         self.branch3 = nn.Sequential(BasicConv2d(inputs, width, 1), BasicConv2d(width, width, 3, padding=1))
         self.branch4 = nn.Sequential(
             nn.MaxPool2d(kernel_size=3, stride=1, padding=1, ceil_mode=True), BasicConv2d(inputs, width, 1)

@@ -26,9 +26,7 @@ class PaddedConv2d(nn.Conv2d):
         return super().forward(F.pad(input, (0, 1, 0, 1)))
 
 
-def conv_bn_relu(
-    inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
+def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
     if stride == 2:
         conv: nn.Conv2d = PaddedConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
     else:

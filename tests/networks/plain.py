@@ -69,9 +69,7 @@ class VGG(nn.Module):
             inputs = outputs
         self.features = nn.Sequential(*layers)
         self.avgpool = nn.AdaptiveAvgPool2d((3, 3))  # more than its 2x2 input
-        self.classifier = nn.Sequential(
-            nn.Linear(48 * 3 * 3, 64), nn.ReLU(True), nn.Dropout(), nn.Linear(64, 10)
-        )
+        self.classifier = nn.Sequential(nn.Linear(48 * 3 * 3, 64), nn.ReLU(True), nn.Dropout(), nn.Linear(64, 10))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(x)

@@ -73,9 +73,7 @@ class ResNet(nn.Module):
         return self.fc(x)
 
 
-def conv_norm(
-    inputs: int, outputs: int, kernel: int, stride: int, groups: int, activate: bool
-) -> nn.Sequential:
+def conv_norm(inputs: int, outputs: int, kernel: int, stride: int, groups: int, activate: bool) -> nn.Sequential:
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     activation = [nn.ReLU(inplace=True)] if activate else []
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), *activation)

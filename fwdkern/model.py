@@ -45,9 +45,7 @@ def _one_input(example_inputs: Any) -> Tensor:
         raise InputError(f"example_inputs must be one tensor [B, ...], got ({given})")
     x = inputs[0]
     if x.dim() < 2 or x.numel() == 0:
-        raise InputError(
-            f"example_inputs must be a batch [B, ...] that is not empty, got shape {list(x.shape)}"
-        )
+        raise InputError(f"example_inputs must be a batch [B, ...] that is not empty, got shape {list(x.shape)}")
     if not x.is_floating_point():
         raise InputError(f"example_inputs must be floating point, got {x.dtype}")
     return x.detach()
@@ -131,9 +129,7 @@ class FusedModel(nn.Module):
         """
         tape, network = self._record(inputs)
         if network.output is None:
-            raise InputError(
-                "this network does not return one tensor that depends on its input; use attribute_units"
-            )
+            raise InputError("this network does not return one tensor that depends on its input; use attribute_units")
         layer, note = self._explained_output(network)
         step = tape.find(layer)
         units = parse_target(target, tape.steps[step].value)

@@ -27,9 +27,7 @@ class Request:
     layer: str
 
 
-def attribute(
-    tape: Tape, request: Request, features: Features, bias: str, mode: str, strict: bool
-) -> Relevance:
+def attribute(tape: Tape, request: Request, features: Features, bias: str, mode: str, strict: bool) -> Relevance:
     """The maps of one layer's units, in whichever mode is cheaper or named."""
     units = request.units
     plan = make_plan(mode, features.count, units.count, slice_bytes(tape, [request.step]))

@@ -55,9 +55,7 @@ def check_finite(x: Tensor) -> None:
             for name, count in (("NaN", torch.isnan(x).sum()), ("infinite", torch.isinf(x).sum()))
             if count
         )
-        raise InputError(
-            f"inputs hold {kinds} values among {x.numel()}, the first at {wrong.nonzero()[0].tolist()}"
-        )
+        raise InputError(f"inputs hold {kinds} values among {x.numel()}, the first at {wrong.nonzero()[0].tolist()}")
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

@@ -51,9 +51,7 @@ def _last_use(tape: Tape, order: list[int]) -> dict[int, int]:
     return {parent: i for i in order for parent in tape.steps[i].parents}
 
 
-def reverse_maps(
-    tape: Tape, step: int, units: Units, chunk: int
-) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+def reverse_maps(tape: Tape, step: int, units: Units, chunk: int) -> Iterator[tuple[int, int, Tensor, Tensor]]:
     """Pull the units of one step back to the input, ``chunk`` of them at a time.
 
     Yields:
@@ -96,9 +94,7 @@ def receptive_boxes(tape: Tape, step: int) -> Tensor:
     """Receptive field of every unit of a step, int64 ``[4, B, *shape]``: y0, x0, y1, x1, half open; an input that has
     no two positions' axes counts as one row."""
     x = tape.input
-    height, width = (
-        x.shape[2:] if x.dim() == 4 else (1, x[0].numel() if x.dim() == 2 else x.shape[2:].numel())
-    )
+    height, width = x.shape[2:] if x.dim() == 4 else (1, x[0].numel() if x.dim() == 2 else x.shape[2:].numel())
     y = torch.arange(height, device=x.device, dtype=torch.float32).view(-1, 1).expand(height, width)
     z = torch.arange(width, device=x.device, dtype=torch.float32).expand(height, width)
     own = torch.stack([height - y, width - z, y + 1, z + 1])

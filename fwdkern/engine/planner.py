@@ -31,9 +31,7 @@ class Plan:
     passes: int
 
 
-def make_plan(
-    mode: str, slices: int, targets: int, bytes_per_slice: int, working_set: int = WORKING_SET
-) -> Plan:
+def make_plan(mode: str, slices: int, targets: int, bytes_per_slice: int, working_set: int = WORKING_SET) -> Plan:
     """Forward mode costs a pass per slice, reverse mode one per target: take the cheaper unless ``mode`` names one."""
     if mode not in ("auto", "forward", "reverse"):
         raise InputError(f'mode={mode!r} is not one of "auto", "forward", "reverse"')

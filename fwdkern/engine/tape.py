@@ -58,8 +58,7 @@ class Tape:
         reasons = [s.frozen for s in (self.steps[i] for i in sorted(needed)) if isinstance(s.frozen, str)]
         if reasons:
             raise UnsupportedOperatorError(
-                "; ".join(reasons)
-                + ". Layers that do not depend on it can still be explained. Operators with a "
+                "; ".join(reasons) + ". Layers that do not depend on it can still be explained. Operators with a "
                 "rule: " + ", ".join(known_operators())
             )
         return sorted(needed)

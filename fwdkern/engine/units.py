@@ -34,11 +34,7 @@ class Units:
         values = values.reshape(*lead, -1)
         if self.every:
             return values
-        return (
-            values.gather(-1, self.flat.expand(*lead, -1))
-            if len(self.flat) > 1
-            else values[..., self.flat[0]]
-        )
+        return values.gather(-1, self.flat.expand(*lead, -1)) if len(self.flat) > 1 else values[..., self.flat[0]]
 
     def seed(self, start: int, stop: int, like: Tensor) -> Tensor:
         """Reverse mode's beginning: units start..stop as linear forms of the layer, ``[stop − start, B, *shape]``.
@@ -133,7 +129,5 @@ def parse_target(target: object, output: Tensor) -> Units:
     chosen = chosen.long()
     wrong = (chosen < 0) | (chosen >= classes)
     if wrong.any():
-        raise InputError(
-            f"target {int(chosen[wrong][0])} is out of range: the network has classes 0 to {classes - 1}"
-        )
+        raise InputError(f"target {int(chosen[wrong][0])} is out of range: the network has classes 0 to {classes - 1}")
     return Units((classes,), chosen, chosen, every=isinstance(target, str))

@@ -84,9 +84,7 @@ def _lift(program: ExportedProgram) -> fx.GraphModule:
                 env[node].meta = dict(node.meta)
                 continue
             value = (
-                program.constants[spec.target]
-                if spec.target in program.constants
-                else program.state_dict[spec.target]
+                program.constants[spec.target] if spec.target in program.constants else program.state_dict[spec.target]
             )
             env[node] = add_constant(graph, root, "w_" + spec.target.replace(".", "_"), value)
         elif node.op == "get_attr":

@@ -63,11 +63,7 @@ def drop_identities(module: fx.GraphModule) -> dict[fx.Node, fx.Node]:
             continue
         source = node.args[0]
         old, new = source.meta.get("val"), node.meta.get("val")
-        if (
-            isinstance(old, Tensor)
-            and isinstance(new, Tensor)
-            and (old.dtype, old.device) == (new.dtype, new.device)
-        ):
+        if isinstance(old, Tensor) and isinstance(new, Tensor) and (old.dtype, old.device) == (new.dtype, new.device):
             node.replace_all_uses_with(source)
             stand_in[node] = source
             module.graph.erase_node(node)

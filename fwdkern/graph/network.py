@@ -93,9 +93,7 @@ def build_network(model: nn.Module, example: Tensor) -> Network:
     live = depends_on_input(module.graph)
     placeholder = next(node for node in module.graph.nodes if node.op == "placeholder")
     names = {**names, placeholder: "input"}
-    nodes = [
-        node for node in module.graph.nodes if node.op == "call_function" and node in live and is_tensor(node)
-    ]
+    nodes = [node for node in module.graph.nodes if node.op == "call_function" and node in live and is_tensor(node)]
     layers = []
     for node in nodes:
         node.meta["layer"] = names[node]
@@ -144,9 +142,7 @@ def _swap(module: fx.GraphModule, names: dict[fx.Node, str]) -> dict[str, str]:
         layer = _drop_in(module, node)
         if layer is None:
             continue
-        chain = (
-            _followers(node) if not isinstance(layer, (RelevanceMaxPool2d, RelevanceAvgPool2d)) else [node]
-        )
+        chain = _followers(node) if not isinstance(layer, (RelevanceMaxPool2d, RelevanceAvgPool2d)) else [node]
         layer.then = tuple(_operator(n) for n in chain[1:])
         layer.names = tuple(names[n] for n in chain)
         target = "layers." + layer.names[0].replace(".", "_").replace("@", "_at_")

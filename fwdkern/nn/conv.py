@@ -43,9 +43,7 @@ class RelevanceConv2d(RelevanceLayer):
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
     @classmethod
-    def from_torch(
-        cls, conv: nn.Conv2d, bn: nn.BatchNorm2d | None = None, activation: nn.Module | None = None
-    ) -> Self:
+    def from_torch(cls, conv: nn.Conv2d, bn: nn.BatchNorm2d | None = None, activation: nn.Module | None = None) -> Self:
         """The same layer as ``activation(bn(conv(x)))`` with ``bn`` in evaluation mode folded into new weights."""
         if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
             raise InputError(
@@ -67,9 +65,7 @@ class RelevanceConv2d(RelevanceLayer):
         return Stage(output, freeze_convolution(x, output, self.weight, self.bias, *geometry))
 
     def extra_repr(self) -> str:
-        return (
-            f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self.padding}, groups={self.groups}"
-        )
+        return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self.padding}, groups={self.groups}"
 
 
 class RelevanceConvTranspose2d(RelevanceLayer):

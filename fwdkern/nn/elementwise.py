@@ -25,9 +25,7 @@ class RelevanceBatchNorm2d(RelevanceLayer):
     def from_torch(cls, bn: nn.BatchNorm1d | nn.BatchNorm2d, activation: nn.Module | None = None) -> Self:
         """The same layer as ``activation(bn(x))`` in evaluation mode."""
         if bn.running_mean is None or bn.running_var is None:
-            raise InputError(
-                "a batch norm without running statistics mixes examples and has no relevance rule"
-            )
+            raise InputError("a batch norm without running statistics mixes examples and has no relevance rule")
         affine = batch_norm_affine(bn.running_mean, bn.running_var, bn.weight, bn.bias, bn.eps)
         return cls(*affine, () if activation is None else (activation_operator(activation),))
 
@@ -85,16 +83,10 @@ class RelevanceAvgPool2d(RelevanceOperator):
         if isinstance(pool, nn.AdaptiveAvgPool2d):
             size = pool.output_size
             if size is None or (isinstance(size, tuple) and None in size):
-                raise InputError(
-                    "an adaptive pool with an open size (None) needs fwdkern.fuse, which knows the input"
-                )
+                raise InputError("an adaptive pool with an open size (None) needs fwdkern.fuse, which knows the input")
             return cls(
-                Operator(
-                    aten.adaptive_avg_pool2d.default, ([size, size] if isinstance(size, int) else list(size),)
-                )
+                Operator(aten.adaptive_avg_pool2d.default, ([size, size] if isinstance(size, int) else list(size),))
             )
-        pairs = [
-            list(a) if isinstance(a, tuple) else [a, a] for a in (pool.kernel_size, pool.stride, pool.padding)
-        ]
+        pairs = [list(a) if isinstance(a, tuple) else [a, a] for a in (pool.kernel_size, pool.stride, pool.padding)]
         rest = (pool.ceil_mode, pool.count_include_pad, pool.divisor_override)
         return cls(Operator(aten.avg_pool2d.default, (*pairs, *rest)))

@@ -39,9 +39,7 @@ def rrelu(call: Call) -> Frozen:
     """Outside training a leaky ReLU with the mean of its two bounds."""
     if call.argument(3, "training", False):
         raise NoRule("rrelu in training mode draws random slopes")
-    return _sloped(
-        plain(call.args[0]), (call.argument(1, "lower", 1 / 8) + call.argument(2, "upper", 1 / 3)) / 2
-    )
+    return _sloped(plain(call.args[0]), (call.argument(1, "lower", 1 / 8) + call.argument(2, "upper", 1 / 3)) / 2)
 
 
 @register("prelu", aten.prelu.default)
@@ -56,9 +54,7 @@ def prelu(call: Call) -> Frozen:
 
 
 def _clamped(z: Tensor, open_: Tensor, output: Tensor) -> Diagonal:
-    return Diagonal(
-        open_, torch.where(open_, torch.zeros((), dtype=z.dtype, device=z.device), output), z.shape
-    )
+    return Diagonal(open_, torch.where(open_, torch.zeros((), dtype=z.dtype, device=z.device), output), z.shape)
 
 
 @register("hardtanh", aten.hardtanh.default, aten.relu6.default)

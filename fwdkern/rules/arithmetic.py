@@ -16,9 +16,7 @@ class Sum(Frozen):
         shapes: the parents' shapes ``[B, *in]``; signs: c_i; offset: what constant operands add.
     """
 
-    def __init__(
-        self, shapes: list[torch.Size], signs: list[float], offset: Tensor | None, out: torch.Size
-    ) -> None:
+    def __init__(self, shapes: list[torch.Size], signs: list[float], offset: Tensor | None, out: torch.Size) -> None:
         self.shapes, self.signs, self.offset, self.out = shapes, signs, offset, out
 
     def _broadcast(self, maps: Tensor) -> Tensor:

@@ -84,9 +84,7 @@ class Convolution(Frozen):
             box = _insert_gaps(box, self.stride)
             pads = [
                 (d * (k - 1) - p, d * (k - 1) - p + o)
-                for d, k, p, o in zip(
-                    self.dilation, self.kernel, self.padding, self.output_padding, strict=True
-                )
+                for d, k, p, o in zip(self.dilation, self.kernel, self.padding, self.output_padding, strict=True)
             ]
             stride: tuple[int, ...] = (1,) * len(self.in_size)
         else:
@@ -111,11 +109,7 @@ def window_max(
         widths = [0, 0] * (maps.dim() - 1 - axis) + [before, max(after, needed)]
         padded = F.pad(maps, widths)
         taps = [padded.narrow(axis, t * d, (n - 1) * s + 1) for t in range(k)]
-        maps = (
-            torch.stack(taps)
-            .amax(0)
-            .index_select(axis, torch.arange(0, (n - 1) * s + 1, s, device=maps.device))
-        )
+        maps = torch.stack(taps).amax(0).index_select(axis, torch.arange(0, (n - 1) * s + 1, s, device=maps.device))
     return maps
 
 

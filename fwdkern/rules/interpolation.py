@@ -37,12 +37,8 @@ class Interpolation(Frozen):
 
     def reach(self, *boxes: Tensor) -> Tensor:
         height, width = self.in_size
-        rows = self._taps(
-            torch.eye(height, dtype=self.dtype, device=self.device).view(1, height, height, 1), 2
-        )
-        columns = self._taps(
-            torch.eye(width, dtype=self.dtype, device=self.device).view(1, width, 1, width), 3
-        )
+        rows = self._taps(torch.eye(height, dtype=self.dtype, device=self.device).view(1, height, height, 1), 2)
+        columns = self._taps(torch.eye(width, dtype=self.dtype, device=self.device).view(1, width, 1, width), 3)
         box = _masked_max(boxes[0].transpose(-1, -2), rows).transpose(-1, -2)
         return _masked_max(box, columns)
 

@@ -18,9 +18,7 @@ def _relabel(call: Call, transpose: Callable[[Tensor], Tensor] | None = None) ->
     return Relabel(operator, plain(call.args[0]).shape, transpose)
 
 
-@register(
-    "reshape", aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints
-)
+@register("reshape", aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints)
 @register("reshape", aten.unflatten.int, aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default)
 @register("reshape", aten.unsqueeze.default)
 def reshape(call: Call) -> Frozen:
@@ -79,9 +77,7 @@ def copies(call: Call) -> Frozen:
     return _relabel(call)
 
 
-@register(
-    "permutation", aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.channel_shuffle.default
-)
+@register("permutation", aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.channel_shuffle.default)
 def shuffle(call: Call) -> Frozen:
     """Channels moved to positions and back, or among themselves."""
     return _relabel(call)

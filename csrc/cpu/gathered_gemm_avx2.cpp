@@ -43,20 +43,27 @@ void tile(const float* packed, const void* const* in_rows, int64_t depth, int64_
           const float* scale, bool accumulate, float* out, int64_t out_stride) {
     const __m256i mask = mask_of(last);
     __m256 sum[Rows][Vectors];
+#pragma GCC unroll 8
     for (int m = 0; m < Rows; ++m)
+#pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) sum[m][v] = _mm256_setzero_ps();
     for (int64_t k = 0; k < depth; ++k) {
         const T* in = static_cast<const T*>(in_rows[k]) + begin;
         __m256 value[Vectors];
+#pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v)
             value[v] = Tail && v + 1 == Vectors ? load_tail(mask, last, in + v * kLanes) : load(in + v * kLanes);
+#pragma GCC unroll 8
         for (int m = 0; m < Rows; ++m) {
             const __m256 weight = _mm256_set1_ps(packed[k * kRows + m]);
+#pragma GCC unroll 8
             for (int v = 0; v < Vectors; ++v) sum[m][v] = _mm256_fmadd_ps(weight, value[v], sum[m][v]);
         }
     }
+#pragma GCC unroll 8
     for (int m = 0; m < Rows; ++m) {
         const __m256 factor = _mm256_set1_ps(scale ? scale[m] : 1.0f);
+#pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) {
             const __m256i here = Tail && v + 1 == Vectors ? mask : mask_of(kLanes);
             float* to = out + m * out_stride + begin + v * kLanes;

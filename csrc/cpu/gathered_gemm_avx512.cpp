@@ -54,19 +54,26 @@ template <typename T, int Rows, int Vectors>
 void tile(const float* packed, const void* const* in_rows, int64_t depth, int64_t begin, __mmask16 tail,
           const float* scale, bool accumulate, float* out, int64_t out_stride) {
     __m512 sum[Rows][Vectors];
+#pragma GCC unroll 8
     for (int m = 0; m < Rows; ++m)
+#pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) sum[m][v] = _mm512_setzero_ps();
     for (int64_t k = 0; k < depth; ++k) {
         const T* in = static_cast<const T*>(in_rows[k]) + begin;
         __m512 value[Vectors];
+#pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) value[v] = load(v + 1 < Vectors ? 0xffff : tail, in + v * kLanes);
+#pragma GCC unroll 8
         for (int m = 0; m < Rows; ++m) {
             const __m512 weight = _mm512_set1_ps(packed[k * kRows + m]);
+#pragma GCC unroll 8
             for (int v = 0; v < Vectors; ++v) sum[m][v] = _mm512_fmadd_ps(weight, value[v], sum[m][v]);
         }
     }
+#pragma GCC unroll 8
     for (int m = 0; m < Rows; ++m) {
         const __m512 factor = _mm512_set1_ps(scale ? scale[m] : 1.0f);
+#pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) {
             const __mmask16 mask = v + 1 < Vectors ? 0xffff : tail;
             float* to = out + m * out_stride + begin + v * kLanes;

@@ -24,13 +24,16 @@ template <typename T, int Vectors>
 void block(const char* in, int64_t row_bytes, const int32_t* index, const float* coefficient, int64_t terms,
            int64_t begin, bool accumulate, float* out) {
     __m256 sum[Vectors];
+#pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v)
         sum[v] = accumulate ? _mm256_loadu_ps(out + begin + v * kLanes) : _mm256_setzero_ps();
     for (int64_t j = 0; j < terms; ++j) {
         const T* from = reinterpret_cast<const T*>(in + index[j] * row_bytes) + begin;
         const __m256 factor = _mm256_set1_ps(coefficient[j]);
+#pragma GCC unroll 8
         for (int v = 0; v < Vectors; ++v) sum[v] = _mm256_fmadd_ps(factor, load(from + v * kLanes), sum[v]);
     }
+#pragma GCC unroll 8
     for (int v = 0; v < Vectors; ++v) _mm256_storeu_ps(out + begin + v * kLanes, sum[v]);
 }
 

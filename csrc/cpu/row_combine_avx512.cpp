@@ -27,6 +27,7 @@ void combine(const char* in, int64_t row_bytes, const int32_t* index, const floa
     for (int64_t begin = 0; begin < slices; begin += kVectors * kLanes) {
         __mmask16 mask[kVectors];
         __m512 sum[kVectors];
+#pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) {
             mask[v] = mask_of(slices - begin - v * kLanes);
             sum[v] = accumulate ? _mm512_maskz_loadu_ps(mask[v], out + begin + v * kLanes) : _mm512_setzero_ps();
@@ -34,9 +35,11 @@ void combine(const char* in, int64_t row_bytes, const int32_t* index, const floa
         for (int64_t j = 0; j < terms; ++j) {
             const T* from = reinterpret_cast<const T*>(in + index[j] * row_bytes) + begin;
             const __m512 factor = _mm512_set1_ps(coefficient[j]);
+#pragma GCC unroll 8
             for (int v = 0; v < kVectors; ++v)
                 sum[v] = _mm512_fmadd_ps(factor, load(mask[v], from + v * kLanes), sum[v]);
         }
+#pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) _mm512_mask_storeu_ps(out + begin + v * kLanes, mask[v], sum[v]);
     }
 }

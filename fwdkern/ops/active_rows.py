@@ -30,9 +30,7 @@ def _check(gate: Tensor) -> None:
     if gate.dim() != 2:
         raise InputError(f"active_rows: gate has shape {list(gate.shape)}; expected [channels, positions].")
     if gate.dtype != torch.bool:
-        raise InputError(
-            f"active_rows: gate has dtype {gate.dtype}; expected bool, for example `values > 0`."
-        )
+        raise InputError(f"active_rows: gate has dtype {gate.dtype}; expected bool, for example `values > 0`.")
 
 
 def active_rows_reference(gate: Tensor) -> tuple[Tensor, Tensor]:

@@ -40,9 +40,7 @@ def choose(
     else:
         obstacle = _cpu_obstacle(op, device, dtype)
         if obstacle is None:
-            choice = Choice(
-                "cpu", "asked for by name" if name == "cpu" else "compiled library on a CPU tensor"
-            )
+            choice = Choice("cpu", "asked for by name" if name == "cpu" else "compiled library on a CPU tensor")
         elif name == "cpu":
             raise BackendError(f"Backend 'cpu' cannot run {op}: {obstacle}. Use backend 'auto' or 'torch'.")
         else:

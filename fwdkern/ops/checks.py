@@ -17,9 +17,7 @@ def check_list(op: str, name: str, values: Tensor, dtype: torch.dtype, shape: tu
     if values.dtype != dtype:
         raise InputError(f"{op}: {name} has dtype {values.dtype}; expected {dtype}.")
     if not values.is_contiguous():
-        raise InputError(
-            f"{op}: {name} has strides {list(values.stride())}; expected contiguous, call .contiguous()."
-        )
+        raise InputError(f"{op}: {name} has strides {list(values.stride())}; expected contiguous, call .contiguous().")
 
 
 def check_maps(op: str, name: str, maps: Tensor) -> None:
@@ -35,18 +33,14 @@ def check_maps(op: str, name: str, maps: Tensor) -> None:
 
 
 def check_output(op: str, out: Tensor, rows: int, in_maps: Tensor) -> None:
-    """`out` is [rows, slices], no two elements in one place, apart from `in_maps`, of a dtype beside its own."""
+    """`out` is [rows, slices], no two elements in one place, apart from `in_maps`, of a fitting dtype."""
     check_maps(op, "out", out)
     if out.shape != (rows, in_maps.shape[1]):
         raise InputError(f"{op}: out has shape {list(out.shape)}; expected {[rows, in_maps.shape[1]]}.")
     if (out.dtype == torch.float64) != (in_maps.dtype == torch.float64):
-        raise InputError(
-            f"{op}: out is {out.dtype} and in_maps {in_maps.dtype}; use float64 for both or neither."
-        )
+        raise InputError(f"{op}: out is {out.dtype} and in_maps {in_maps.dtype}; use float64 for both or neither.")
     if rows > 1 and out.stride(0) < out.shape[1]:
-        raise InputError(
-            f"{op}: the rows of out overlap (strides {list(out.stride())}); give it its own memory."
-        )
+        raise InputError(f"{op}: the rows of out overlap (strides {list(out.stride())}); give it its own memory.")
     if out.numel() and in_maps.numel():
         low, high = _extent(out)
         other_low, other_high = _extent(in_maps)

@@ -82,9 +82,7 @@ def _check(
     check_list(OP, "taps", taps, torch.int32, (out_offset.shape[0] - 1, -1))
     check_list(OP, "weight", weight, coefficient_dtype(in_maps), (taps.shape[1], -1, -1))
     if groups < 1 or weight.shape[1] % groups:
-        raise InputError(
-            f"gathered_gemm: groups is {groups}; expected a divisor of the {weight.shape[1]} in channels."
-        )
+        raise InputError(f"gathered_gemm: groups is {groups}; expected a divisor of the {weight.shape[1]} in channels.")
     if row_scale is not None:
         check_list(OP, "row_scale", row_scale, weight.dtype, (out_channel.shape[0],))
     check_output(OP, out, out_channel.shape[0], in_maps)
@@ -208,9 +206,7 @@ def _position_of_rows(offset: Tensor) -> Tensor:
 
 
 def _row_error(problem: str) -> InputError:
-    return InputError(
-        f"gathered_gemm: {problem}; make row lists with active_rows and taps within their positions."
-    )
+    return InputError(f"gathered_gemm: {problem}; make row lists with active_rows and taps within their positions.")
 
 
 def _gathered_gemm_fake(

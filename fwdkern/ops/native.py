@@ -36,9 +36,7 @@ def isa_limit() -> str | None:
     if not limit:
         return None
     if limit not in ISA_NAMES:
-        raise BackendError(
-            f"FWDKERN_CPU_ISA is {limit!r}; expected one of {', '.join(ISA_NAMES)}, or leave it unset."
-        )
+        raise BackendError(f"FWDKERN_CPU_ISA is {limit!r}; expected one of {', '.join(ISA_NAMES)}, or leave it unset.")
     return limit
 
 

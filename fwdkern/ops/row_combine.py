@@ -12,8 +12,7 @@ OP = "row_combine"
 
 torch.library.define(
     "fwdkern::row_combine",
-    "(Tensor in_maps, Tensor offset, Tensor index, Tensor coefficient, bool accumulate, Tensor(a!) out)"
-    " -> ()",
+    "(Tensor in_maps, Tensor offset, Tensor index, Tensor coefficient, bool accumulate, Tensor(a!) out) -> ()",
 )
 
 

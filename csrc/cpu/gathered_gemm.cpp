@@ -13,6 +13,8 @@ namespace {
 
 // With fewer output positions than this per thread, a position's rows are shared out too.
 constexpr int64_t kItemsPerThread = 8;
+// Multiply-adds that outweigh waking a thread, about 20 microseconds.
+constexpr int64_t kWorkPerThread = 1 << 20;
 
 const GemmKernels& kernels_of(Isa isa) {
 #ifdef FWDKERN_X86
@@ -42,6 +44,20 @@ int64_t longest_position(const RowList& rows) {
     int64_t longest = 0;
     for (int64_t p = 0; p < rows.positions; ++p) longest = std::max(longest, rows.offset[p + 1] - rows.offset[p]);
     return longest;
+}
+
+// Multiply-adds of a call, as if it had one group.
+int64_t work_of(const GatheredGemm& call) {
+    int64_t products = 0;
+    for (int64_t q = 0; q < call.out_rows.positions; ++q) {
+        int64_t depth = 0;
+        for (int64_t t = 0; t < call.tap_count; ++t) {
+            const int64_t p = call.taps[q * call.tap_count + t];
+            if (p >= 0) depth += call.in_rows.offset[p + 1] - call.in_rows.offset[p];
+        }
+        products += depth * (call.out_rows.offset[q + 1] - call.out_rows.offset[q]);
+    }
+    return products * call.slices;
 }
 
 struct Scratch {
@@ -174,7 +190,7 @@ const char* gathered_gemm_error(const GatheredGemm& call) {
 void gathered_gemm(const GatheredGemm& call, Isa isa, int threads) {
     if (call.slices == 0 || call.out.rows == 0) return;
     const Worker worker(call, kernels_of(isa));
-    threads = std::max(threads, 1);
+    threads = static_cast<int>(std::clamp<int64_t>(work_of(call) / kWorkPerThread, 1, std::max(threads, 1)));
     std::vector<Scratch> scratch(threads, worker.scratch());
     const int64_t positions = call.out_rows.positions;
     const int64_t parts = threads == 1 ? 1 : (kItemsPerThread * threads + positions - 1) / positions;

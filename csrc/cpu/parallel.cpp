@@ -53,14 +53,15 @@ public:
         }
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            active_ = threads;
-            pending_ = threads - 1;
+            joinable_ = threads;
             ++generation_;
         }
         wake_.notify_all();
         job.work(0);
         std::unique_lock<std::mutex> lock(mutex_);
-        done_.wait(lock, [this] { return pending_ == 0; });
+        // All work is taken: a worker that a busy machine has not woken yet is not waited for.
+        joinable_ = 0;
+        done_.wait(lock, [this] { return running_ == 0; });
     }
 
 private:
@@ -71,11 +72,12 @@ private:
                 wake_.wait(lock, [&] { return generation_ != seen; });
                 seen = generation_;
                 // Others sleep on; they must not look at the job, which may already be the next one.
-                if (thread >= active_) continue;
+                if (thread >= joinable_) continue;
+                ++running_;
             }
             job.work(thread);
             std::lock_guard<std::mutex> lock(mutex_);
-            if (--pending_ == 0) done_.notify_one();
+            if (--running_ == 0) done_.notify_one();
         }
     }
 
@@ -83,8 +85,8 @@ private:
     std::condition_variable wake_, done_;
     std::vector<std::thread> workers_;
     uint64_t generation_ = 0;
-    int active_ = 0;
-    int pending_ = 0;
+    int joinable_ = 0;
+    int running_ = 0;
 };
 
 // A forked child has the parent's pool but not its threads, so it makes its own. Pools are never destroyed:

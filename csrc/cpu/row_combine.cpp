@@ -11,6 +11,9 @@ namespace fwdkern {
 
 namespace {
 
+// Multiply-adds that outweigh waking a thread; fewer than in a matrix product, since they wait for memory.
+constexpr int64_t kWorkPerThread = 1 << 17;
+
 const CombineKernels& kernels_of(Isa isa) {
 #ifdef FWDKERN_X86
     if (isa == Isa::avx512) return combine_kernels_avx512;
@@ -37,7 +40,8 @@ void row_combine(const RowCombine& call, Isa isa, int threads) {
     const auto combine = kernels_of(isa).combine[static_cast<int>(call.in.storage)];
     const int64_t row_bytes = call.in.stride * (call.in.storage == Storage::float32 ? 4 : 2);
     const bool narrow = call.out.storage == Storage::bfloat16;
-    threads = std::max(threads, 1);
+    const int64_t work = (call.terms + call.out.rows) * call.slices;
+    threads = static_cast<int>(std::clamp<int64_t>(work / kWorkPerThread, 1, std::max(threads, 1)));
     std::vector<std::vector<float>> sums(threads, std::vector<float>(narrow ? call.slices : 0));
     parallel_for(threads, call.out.rows, [&](int thread, int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {

@@ -10,6 +10,7 @@
 #include "fwdkern/gathered_gemm.h"
 #include "fwdkern/isa.h"
 #include "fwdkern/row_combine.h"
+#include "fwdkern/windows.h"
 
 namespace py = pybind11;
 
@@ -83,6 +84,48 @@ void row_combine(const MapsArgument& in, const MapsArgument& out, std::uintptr_t
     fwdkern::row_combine(call, static_cast<fwdkern::Isa>(isa), threads);
 }
 
+using RectangleArgument = std::tuple<int64_t, int64_t, int64_t, int64_t>;  // y0, y1, x0, x1
+
+fwdkern::Rectangle rectangle(const RectangleArgument& argument) {
+    const auto [y0, y1, x0, x1] = argument;
+    return {y0, y1, x0, x1};
+}
+
+int64_t count_window_rows(std::uintptr_t offset, int64_t width, const RectangleArgument& inside) {
+    return fwdkern::count_window_rows(pointer<const int64_t>(offset), width, rectangle(inside));
+}
+
+void list_window_rows(std::uintptr_t offset, std::uintptr_t channel, int64_t width, const RectangleArgument& inside,
+                      std::uintptr_t rows, std::uintptr_t window_offset, std::uintptr_t window_channel) {
+    fwdkern::list_window_rows(pointer<const int64_t>(offset), pointer<const int32_t>(channel), width,
+                              rectangle(inside), pointer<int64_t>(rows), pointer<int64_t>(window_offset),
+                              pointer<int32_t>(window_channel));
+}
+
+int64_t count_window_terms(std::uintptr_t offset, std::uintptr_t index, std::uintptr_t rows, int64_t row_count,
+                           std::uintptr_t local, std::uintptr_t window_offset) {
+    return fwdkern::count_window_terms(pointer<const int64_t>(offset), pointer<const int32_t>(index),
+                                       pointer<const int64_t>(rows), row_count, pointer<const int32_t>(local),
+                                       pointer<int64_t>(window_offset));
+}
+
+void list_window_terms(std::uintptr_t offset, std::uintptr_t index, std::uintptr_t coefficient, std::uintptr_t rows,
+                       int64_t row_count, std::uintptr_t local, std::uintptr_t window_index,
+                       std::uintptr_t window_coefficient) {
+    fwdkern::list_window_terms(pointer<const int64_t>(offset), pointer<const int32_t>(index),
+                               pointer<const float>(coefficient), pointer<const int64_t>(rows), row_count,
+                               pointer<const int32_t>(local), pointer<int32_t>(window_index),
+                               pointer<float>(window_coefficient));
+}
+
+void scatter_windows(std::uintptr_t maps, int64_t stride, std::uintptr_t target, int64_t row_count,
+                     const RectangleArgument& tile, std::uintptr_t origin, int64_t window_height,
+                     int64_t window_width, std::uintptr_t result, int threads) {
+    fwdkern::scatter_windows(pointer<const float>(maps), stride, pointer<const int64_t>(target), row_count,
+                             rectangle(tile), pointer<const int64_t>(origin), window_height, window_width,
+                             pointer<float>(result), threads);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -93,4 +136,9 @@ PYBIND11_MODULE(_native, m) {
     m.def("list_active_rows", &list_active_rows, no_gil());
     m.def("gathered_gemm", &gathered_gemm, no_gil());
     m.def("row_combine", &row_combine, no_gil());
+    m.def("count_window_rows", &count_window_rows, no_gil());
+    m.def("list_window_rows", &list_window_rows, no_gil());
+    m.def("count_window_terms", &count_window_terms, no_gil());
+    m.def("list_window_terms", &list_window_terms, no_gil());
+    m.def("scatter_windows", &scatter_windows, no_gil());
 }

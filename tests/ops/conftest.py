@@ -9,6 +9,15 @@ import torch
 from fwdkern.ops import native
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """OpenMP regions around tiny references take most of the time on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def native_library():
     library, reason = native.load()

@@ -52,8 +52,7 @@ def load_model(name: str = DEFAULT_MODEL, weights: Path | None = None) -> NamedM
         loaded = _factory(source, rest)
     else:
         raise InputError(
-            f"There is no model {name!r}; give {DEFAULT_MODEL}, torchvision:NAME, timm:NAME "
-            "or package.module:factory."
+            f"There is no model {name!r}; give {DEFAULT_MODEL}, torchvision:NAME, timm:NAME or package.module:factory."
         )
     trained = loaded.trained
     if weights is not None:
@@ -197,13 +196,9 @@ def _factory(module_name: str, attribute: str) -> NamedModel:
     try:
         model = factory()
     except TypeError as error:
-        raise InputError(
-            f"{module_name}:{attribute} cannot be called without arguments ({error})."
-        ) from error
+        raise InputError(f"{module_name}:{attribute} cannot be called without arguments ({error}).") from error
     if not isinstance(model, nn.Module):
-        raise InputError(
-            f"{module_name}:{attribute}() returned a {type(model).__name__}; it must return an nn.Module."
-        )
+        raise InputError(f"{module_name}:{attribute}() returned a {type(model).__name__}; it must return an nn.Module.")
     # A factory may well load its own weights, so nothing is claimed about them.
     preprocessing = Preprocessing(channels=input_channels(model), resize=224, crop=(224, 224))
     return NamedModel(f"{module_name}:{attribute}", model, preprocessing, None, trained=True)

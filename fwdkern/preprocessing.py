@@ -41,9 +41,7 @@ class Preprocessing:
                 f"The model takes {self.channels} input channels; pictures are read as 1 (grey) or 3 (RGB)."
             )
         if self.resize is not None and self.size is not None:
-            raise InputError(
-                "Both resize and size were given; resize keeps the aspect ratio, size does not: give one."
-            )
+            raise InputError("Both resize and size were given; resize keeps the aspect ratio, size does not: give one.")
         object.__setattr__(self, "mean", _per_channel("mean", self.mean, self.channels))
         object.__setattr__(self, "std", _per_channel("std", self.std, self.channels))
         if any(s <= 0 for s in self.std):

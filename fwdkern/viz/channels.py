@@ -11,7 +11,6 @@ from fwdkern.viz.maps import (
     channel_of,
     check_batch,
     grid_sigma,
-    number,
     pictures,
     result_note,
     score_maps,
@@ -19,7 +18,7 @@ from fwdkern.viz.maps import (
     worst_error,
 )
 from fwdkern.viz.scale import PERCENTILE, colour_limit, overlay, smooth
-from fwdkern.viz.sheet import Cell, Sheet
+from fwdkern.viz.sheet import Cell, Sheet, number
 
 
 def channel_grid(
@@ -50,7 +49,7 @@ def channel_grid(
         shape,
         cell=1.25,
         title=title,
-        ticks=(number(-colours_end), "0", number(colours_end)),
+        limit=colours_end,
         bar_label="relevance per pixel",
         caption=_caption(percentile) + smooth_note(sigma) + result_note(relevance),
     )

@@ -10,16 +10,16 @@ from fwdkern.relevance import Relevance
 from fwdkern.viz.maps import (
     boxes_of,
     check_batch,
+    class_name,
     completeness,
-    number,
     pictures,
     result_note,
-    row_name,
     score_maps,
     seen,
+    unit_title,
 )
 from fwdkern.viz.scale import PERCENTILE, colour_limit, colours, overlay, smooth
-from fwdkern.viz.sheet import Box, Cell, Row, Sheet
+from fwdkern.viz.sheet import Box, Cell, Row, Sheet, number
 
 OFF = Cell(None, note="off")
 
@@ -65,7 +65,7 @@ def compare(
         cell=2.0,
         title=title,
         columns=["input", *signed, "positive relevance"],
-        ticks=(number(-limit), "0", number(limit)),
+        limit=limit,
         bar_label="relevance per segment" if segments is not None else "relevance per pixel",
         caption=_caption(percentile, sigma, overlay_limit, "pixel" if segments is None else "segment")
         + result_note(relevance),
@@ -78,7 +78,9 @@ def compare(
             laid_over = overlay(picture, positive[b, k], overlay_limit)
             cells.append(OFF if off else Cell(laid_over, frames=frames[k], magnify=bool(frames[k])))
             value, delta = float(relevance.outputs[b, k]), float(relevance.delta[b, k])
-            explained = f"{row_name(relevance, b, k, classes)} value {number(value)}"
+            # Coordinates [K, rank] and classes [B, K] can have the same shape; only units have receptive fields.
+            what = unit_title(relevance, k) if frames[k] else class_name(relevance, b, k, classes)
+            explained = f"{what} value {number(value)}"
             sheet.rows.append(Row(cells, explained, names[b] if names else "", completeness(delta)))
     return sheet.draw()
 

@@ -58,13 +58,18 @@ def check_batch(images: np.ndarray, relevance: Relevance) -> None:
         raise InputError(f"There are {len(images)} images and maps of {len(relevance.scores)}; expected as many.")
 
 
-def row_name(relevance: Relevance, example: int, row: int, classes: Sequence[str] | None) -> str:
-    """Name what one map explains: `features.3.relu [c=12, y=7, x=9]` or `class 3 (three)`."""
+def class_name(relevance: Relevance, example: int, row: int, classes: Sequence[str] | None) -> str:
+    """Name what one map explains: `class 3 (three)`, or `features.3.relu [12]` if no classes were asked for."""
     if relevance.units.shape == relevance.outputs.shape:
         index = int(relevance.units[example, row])
         known = classes is not None and 0 <= index < len(classes) and classes[index] != str(index)
         # ImageNet's names are lists of synonyms; the first is enough for a title.
         return f"class {index} ({classes[index].split(', ')[0]})" if known and classes else f"class {index}"
+    return unit_title(relevance, row)
+
+
+def unit_title(relevance: Relevance, row: int) -> str:
+    """Name a unit with its layer: `features.3.relu [c=12, y=7, x=9]`."""
     return f"{relevance.layer} [{unit_name(relevance, row)}]"
 
 
@@ -74,11 +79,6 @@ def unit_name(relevance: Relevance, row: int) -> str:
     if len(index) != 3:
         return ", ".join(str(i) for i in index)
     return ", ".join(f"{name}={i}" for name, i in zip("cyx", index, strict=True))
-
-
-def number(value: float) -> str:
-    """Three significant digits with a typographic minus."""
-    return f"{value:.3g}".replace("-", "−")
 
 
 def completeness(delta: float) -> str:

@@ -44,7 +44,7 @@ def colours(values: np.ndarray, limit: float) -> np.ndarray:
 def overlay(picture: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
     """Lay the colours of values [H, W] over a faded grey copy of the picture [H, W, 3]; returns the same."""
     grey = picture @ np.array([0.299, 0.587, 0.114])
-    faded = 0.7 + 0.3 * grey  # [H, W]; light enough for a multiplied colour to keep its hue
+    faded = 0.75 + 0.25 * grey  # [H, W]; light enough for a multiplied colour to keep its hue
     return faded[..., None] * colours(values, limit)
 
 

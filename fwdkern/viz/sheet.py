@@ -74,15 +74,15 @@ class Row:
 class Sheet:
     """Rows of equally large cells, a colour bar and a caption.
 
-    shape: height and width of every image in image pixels; cell: wished length of a cell's longer side in
-    inches. ticks: labels of the colour bar at -limit, 0 and limit.
+    shape: height and width of every image in image pixels; cell: wished length of a cell's longer side in inches.
+    limit: value at the ends of the colour bar; None if it differs from map to map.
     """
 
     shape: tuple[int, int]
     cell: float
     title: str = ""
     columns: Sequence[str] = ()
-    ticks: tuple[str, str, str] = ("", "", "")
+    limit: float | None = None
     bar_label: str = ""
     caption: str = ""
     rows: list[Row] = field(default_factory=list)
@@ -139,7 +139,9 @@ class Sheet:
         )
         bar.outline.set_edgecolor(LINE)
         bar.outline.set_linewidth(0.6)
-        for position, label, align in zip((0, 0.5, 1), self.ticks, ("left", "center", "right"), strict=True):
+        ends = ("−limit", "limit") if self.limit is None else (number(-self.limit), number(self.limit))
+        labels = (ends[0], "0", ends[1]) if self.limit != 0 else ("", "0", "")
+        for position, label, align in zip((0, 0.5, 1), labels, ("left", "center", "right"), strict=True):
             page.text(left + round(position * width), top + 16, label, 6.5, INK, align=align)
         page.text(left + width + 14, top - 2, self.bar_label, 6.5, GREY)
 
@@ -182,7 +184,7 @@ class _Page:
 def _heading(page: _Page, row: Row, left: int, top: int, width: int) -> None:
     room = max(width, 560) - round(text_width(row.check, 7.5)) - 28
     page.text(left + max(width, 560), top + 2, row.check, 7.5, GREY, align="right")
-    name = shorten(row.name, room * 0.6 if row.detail else room, 8.5, bold=True)
+    name = shorten(row.name, room, 8.5, bold=True)
     page.text(left, top, name, 8.5, INK, bold=True)
     indent = round(text_width(name, 8.5, bold=True)) + (16 if name else 0)
     page.text(left + indent, top, shorten(row.detail, room - indent, 8.5), 8.5, GREY)
@@ -229,11 +231,14 @@ def _frame(axes: Axes, box: Box) -> None:
 def _magnifier(axes: Axes, pixels: np.ndarray, box: Box, shape: tuple[int, int]) -> None:
     height, width = shape
     tall, wide = box.size
-    scale = _MAGNIFIED * min(height / tall, width / wide) if tall and wide else 0.0
+    if not tall or not wide:
+        return
+    rim = 0.03 * min(shape)
+    beside, above = max(box.x0, width - box.x1) - 2 * rim, max(box.y0, height - box.y1) - 2 * rim
+    scale = min(_MAGNIFIED * min(height / tall, width / wide), max(beside / wide, above / tall))
     if scale < 1.5:
         return
     shown_height, shown_width = scale * tall, scale * wide
-    rim = 0.03 * min(shape)
     left = rim - 0.5 if box.x0 + box.x1 > width else width - 0.5 - rim - shown_width
     top = rim - 0.5 if box.y0 + box.y1 > height else height - 0.5 - rim - shown_height
     axes.imshow(
@@ -256,6 +261,11 @@ def _screen_size(shape: tuple[int, int], wished: int) -> tuple[int, int]:
     scale = round(wished / longer) if longer <= SMALL else wished / longer
     height, width = (max(1, round(side * scale)) for side in shape)
     return height, width
+
+
+def number(value: float) -> str:
+    """Three significant digits with a typographic minus."""
+    return f"{value:.3g}".replace("-", "−")
 
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:

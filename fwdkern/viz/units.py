@@ -13,7 +13,6 @@ from fwdkern.viz.maps import (
     boxes_of,
     check_batch,
     grid_sigma,
-    number,
     pictures,
     result_note,
     score_maps,
@@ -23,7 +22,7 @@ from fwdkern.viz.maps import (
     worst_error,
 )
 from fwdkern.viz.scale import PERCENTILE, colour_limit, overlay, smooth
-from fwdkern.viz.sheet import Box, Cell, Sheet
+from fwdkern.viz.sheet import Box, Cell, Sheet, number
 
 Scale = Literal["shared", "map"]
 
@@ -61,7 +60,7 @@ def unit_grid(
         shape,
         cell=1.25,
         title=title,
-        ticks=(number(-common), "0", number(common)) if scale == "shared" else ("−limit", "0", "+limit"),
+        limit=common if scale == "shared" else None,
         bar_label="relevance per pixel",
         caption=_caption(scale, percentile)
         + smooth_note(max((s for b in blocks for s in b.sigmas), default=0.0))

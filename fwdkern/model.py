@@ -219,7 +219,8 @@ class FusedModel(nn.Module):
                 self._primary.batch or 1, *self._input_shape, dtype=reference.dtype, device=reference.device
             )
             tape = record(self._primary, blank)
-            self._fields[key] = receptive_boxes(tape, tape.find(name))[:, :1]
+            step = tape.find(name)
+            self._fields[key] = receptive_boxes(tape, [step])[step][:, :1]
         boxes = self._fields[key]
         return union_boxes(parse_units(units, boxes[0], name), boxes).T.contiguous()
 

@@ -112,7 +112,7 @@ def _inside_field(tape: Tape, request: Request, example: int, dtype: torch.dtype
     that sees none of it."""
     x = tape.input
     height, width = x.shape[2:] if x.dim() == 4 else (1, _positions(x))
-    boxes = receptive_boxes(tape, request.step)[:, example : example + 1]
+    boxes = receptive_boxes(tape, [request.step])[request.step][:, example : example + 1]
     y0, x0, y1, x1 = union_boxes(request.units, boxes, example)
     row = torch.arange(height, device=x.device)[:, None]
     column = torch.arange(width, device=x.device)

@@ -90,9 +90,9 @@ def slice_bytes(tape: Tape, wanted: list[int]) -> int:
     return peak * tape.input.element_size()
 
 
-def receptive_boxes(tape: Tape, step: int) -> Tensor:
-    """Receptive field of every unit of a step, int64 ``[4, B, *shape]``: y0, x0, y1, x1, half open; an input that has
-    no two positions' axes counts as one row."""
+def receptive_boxes(tape: Tape, steps: list[int]) -> dict[int, Tensor]:
+    """Receptive field of every unit of some steps, int64 ``[4, B, *shape]``: y0, x0, y1, x1, half open. An input
+    without two axes of positions counts as one row of them; a unit that sees nothing has zeros."""
     x = tape.input
     height, width = x.shape[2:] if x.dim() == 4 else (1, x[0].numel() if x.dim() == 2 else x.shape[2:].numel())
     y = torch.arange(height, device=x.device, dtype=torch.float32).view(-1, 1).expand(height, width)
@@ -100,17 +100,17 @@ def receptive_boxes(tape: Tape, step: int) -> Tensor:
     own = torch.stack([height - y, width - z, y + 1, z + 1])
     shape = x.shape[1:] if x.dim() == 2 else x.shape[2:]
     own = own.reshape(4, 1, *[1] * (x.dim() > 2), *shape).expand(4, *x.shape)
-    order = tape.ancestors([step])
+    order = tape.ancestors(steps)
     last_use = _last_use(tape, order)
-    boxes = {0: own}
+    boxes, asked = {0: own}, {}
     for i in order:
         frozen = tape.steps[i].frozen
         if frozen is not None and not isinstance(frozen, str):
             boxes[i] = frozen.reach(*(boxes[p] for p in tape.steps[i].parents))
+        if i in steps:
+            box = boxes[i].long()
+            asked[i] = torch.stack([height - box[0], width - box[1], box[2], box[3]]).masked_fill(box[2] == 0, 0)
         for parent in tape.steps[i].parents:
-            if last_use[parent] == i and parent != step:
+            if last_use[parent] == i:
                 boxes.pop(parent, None)
-    box = boxes[step].long()
-    nothing = box[2] == 0
-    out = torch.stack([height - box[0], width - box[1], box[2], box[3]])
-    return out.masked_fill(nothing, 0)
+    return asked

@@ -30,9 +30,14 @@ class Step:
 
 @dataclass
 class Tape:
-    """The steps of one forward pass in order; step 0 is the input ``[B, *shape]``, which has no operator."""
+    """The steps of one forward pass in order; step 0 is the input ``[B, *shape]``, which has no operator.
+
+    ``fields`` remembers receptive fields along the axes of steps' grids: they depend on the network's geometry alone,
+    so that all tapes of a network share them.
+    """
 
     steps: list[Step] = field(default_factory=list)
+    fields: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @property
     def input(self) -> Tensor:
@@ -130,5 +135,6 @@ def _strip(value: Any, operands: list[Live]) -> Any:
 def record(network: Network, x: Tensor) -> Tape:
     """Run ``network`` at ``x`` ``[B, *shape]`` and freeze every operator on the way."""
     recorder = _Recorder(network.module)
+    recorder.tape.fields = network.fields
     recorder.run(x)
     return recorder.tape

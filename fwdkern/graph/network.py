@@ -66,6 +66,7 @@ class Network:
         aliases: other names under which a layer is known (blocks, dropouts); absorbed: names of layers that were
         folded into another one and have no values any more.
         output: name of the layer whose value the network returns, None if it returns several.
+        fields: receptive fields of steps, kept here by the engine since they depend on the geometry alone.
         batch: the only batch size the graph serves, None for all.
     """
 
@@ -77,6 +78,7 @@ class Network:
     batch: int | None
     constants: int
     index: dict[str, Layer] = field(init=False)
+    fields: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.index = {layer.name: layer for layer in self.layers}

@@ -1,0 +1,355 @@
+"""A tape compiled for active rows: which layers hold a matrix of rows, and what each row is made of.
+
+A step whose value is read only by a sum or a gate holds no matrix of its own: its terms go straight into its reader's.
+So a convolution, the residual added to it and the ReLU behind them are one matrix, restricted to the open gates.
+"""
+
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from fwdkern.engine.dense import receptive_boxes
+from fwdkern.engine.rows.geometry import POINT, Geometry, taps
+from fwdkern.engine.rows.lists import RowList, list_rows
+from fwdkern.engine.tape import Step, Tape
+from fwdkern.rules.arithmetic import Concatenation, Scaled, Sum
+from fwdkern.rules.convolution import Convolution
+from fwdkern.rules.frozen import Diagonal, Frozen, Relabel
+from fwdkern.rules.linear import Linear
+from fwdkern.rules.pooling import AdaptiveAveragePool, AveragePool, Winner
+from fwdkern.rules.reduction import Reduction
+
+
+class NoRowForm(Exception):
+    """An operator that the row engine does not hold; the message says which."""
+
+
+@dataclass
+class Product:
+    """Rows of a convolution or linear layer: a gathered GEMM on the parent's rows.
+
+    ``weight`` is ``[taps, C_in, C_out / groups]``, ``transpose`` ``[taps, C_out, C_in / groups]``; ``scale`` a factor
+    per row of the node, None for 1.
+    """
+
+    parent: int
+    geometry: Geometry
+    mirrored: bool
+    groups: int
+    weight: Tensor
+    transpose: Tensor
+    scale: Tensor | None
+
+
+@dataclass
+class Combination:
+    """Rows that are sparse combinations of the parent's rows: ``offset`` ``[rows + 1]``, ``index`` and ``coefficient``
+    ``[terms]``."""
+
+    parent: int
+    offset: Tensor
+    index: Tensor
+    coefficient: Tensor
+
+
+@dataclass
+class Node:
+    """A step that holds a matrix: its rows and the terms that make them."""
+
+    step: int
+    rows: RowList
+    terms: list[Product | Combination] = field(default_factory=list)
+
+
+@dataclass
+class Program:
+    """Nodes in order; node of the input first."""
+
+    nodes: dict[int, Node]
+    wanted: list[int]
+
+
+def plane(step: Step) -> tuple[int, tuple[int, int]]:
+    """Channels and grid of a step's value ``[1, C, H, W]`` or ``[1, F]``."""
+    shape = step.value.shape[1:]
+    if len(shape) == 3:
+        return shape[0], (shape[1], shape[2])
+    if len(shape) == 1:
+        return shape[0], (1, 1)
+    raise NoRowForm(f"layer {step.name!r} has shape {list(shape)}")
+
+
+_HELD = (
+    Convolution,
+    Linear,
+    Diagonal,
+    Sum,
+    Concatenation,
+    Relabel,
+    Winner,
+    AveragePool,
+    AdaptiveAveragePool,
+    Reduction,
+)
+
+
+def compile_program(tape: Tape, needs: dict[int, Tensor]) -> Program:
+    """Row lists and terms for the maps of some units.
+
+    Args:
+        tape: of a single input.
+        needs: for every wanted step a bool mask ``[units]`` over its flattened value.
+
+    Raises:
+        NoRowForm: an operator on the way has no row form; the dense engine holds it.
+    """
+    wanted = list(needs)
+    order = tape.ancestors(wanted)
+    for i in order[1:]:
+        step = tape.steps[i]
+        plane(step)
+        if not isinstance(step.frozen, _HELD):
+            raise NoRowForm(f"layer {step.name!r} ({type(step.frozen).__name__}) has no row form")
+    masks = _masks(tape, order, needs)
+    inlined = _inlined(tape, order, needs)
+    nodes: dict[int, Node] = {}
+    for i in order:
+        if i in inlined:
+            continue
+        node = Node(i, list_rows(masks[i], *plane(tape.steps[i])))
+        nodes[i] = node
+        if i:
+            _expand(tape, i, node, nodes, inlined, node.rows.unit, None)
+    return Program(nodes, wanted)
+
+
+def _inlined(tape: Tape, order: list[int], needs: dict[int, Tensor]) -> set[int]:
+    """Steps that hold no matrix: read once, by an operator that takes each unit as it is or moves it as they do."""
+    readers: dict[int, list[int]] = {i: [] for i in order}
+    for i in order:
+        for parent in tape.steps[i].parents:
+            readers[parent].append(i)
+    inlined = set()
+    for i in order[1:]:
+        if i in needs or len(readers[i]) != 1:
+            continue
+        reader = tape.steps[readers[i][0]].frozen
+        moves = isinstance(tape.steps[i].frozen, Relabel) and isinstance(reader, (Relabel, Concatenation))
+        if moves or isinstance(reader, (Diagonal, Sum)):
+            inlined.add(i)
+    return inlined
+
+
+def _masks(tape: Tape, order: list[int], needs: dict[int, Tensor]) -> dict[int, Tensor]:
+    """Units with a map that is not zero and that some wanted unit depends on, bool over each flattened value."""
+    active: dict[int, Tensor] = {0: torch.ones_like(tape.input, dtype=torch.bool)}
+    for i in order[1:]:
+        step = tape.steps[i]
+        active[i] = _carry_active(cast(Frozen, step.frozen), step, [active[p] for p in step.parents])
+    needed: dict[int, Tensor] = {}
+    for i in reversed(order):
+        step = tape.steps[i]
+        mask = needed.get(i, torch.zeros_like(active[i]))
+        if i in needs:
+            mask = mask | needs[i].view(step.value.shape)
+        needed[i] = mask = mask & active[i]
+        if i:
+            for parent, part in zip(step.parents, _pull_need(cast(Frozen, step.frozen), step, mask), strict=True):
+                needed[parent] = needed[parent] | part if parent in needed else part
+    return {i: needed[i].flatten() for i in order}
+
+
+def _carry_active(frozen: Frozen, step: Step, masks: list[Tensor]) -> Tensor:
+    if isinstance(frozen, (Convolution, Linear)):
+        return torch.ones_like(step.value, dtype=torch.bool)
+    if isinstance(frozen, Diagonal):
+        if isinstance(frozen, Scaled) and frozen.in_shape != frozen.shape:
+            raise NoRowForm(f"layer {step.name!r} broadcasts its input")
+        return masks[0] & (frozen.scale != 0)
+    if isinstance(frozen, Sum):
+        if any(shape != frozen.out for shape in frozen.shapes):
+            raise NoRowForm(f"layer {step.name!r} broadcasts its operands")
+        total = masks[0]
+        for mask in masks[1:]:
+            total = total | mask
+        return total
+    # The others have no negative coefficients, so nothing cancels.
+    return frozen.forward(*(mask[None].float() for mask in masks))[0] != 0
+
+
+def _pull_need(frozen: Frozen, step: Step, mask: Tensor) -> list[Tensor]:
+    if isinstance(frozen, Diagonal):
+        return [mask & (frozen.scale != 0)]
+    if isinstance(frozen, Sum):
+        return [mask] * len(frozen.shapes)
+    if isinstance(frozen, Linear):
+        return [mask.any().expand(1, frozen.weight.shape[1])]
+    if isinstance(frozen, Convolution):
+        groups, channels = frozen.groups, frozen.weight.shape[0] if frozen.transposed else 0
+        channels = channels or frozen.weight.shape[1] * groups
+        grouped = mask.unflatten(1, (groups, -1)).any(2).float()  # [1, groups, H, W]
+        ones = torch.ones(groups, 1, *frozen.kernel)
+        touch = Convolution(
+            ones,
+            None,
+            frozen.in_size,
+            frozen.out_size,
+            frozen.stride,
+            frozen.padding,
+            frozen.dilation,
+            groups,
+            frozen.transposed,
+            frozen.output_padding,
+        )
+        (reached,) = touch.reverse(grouped[None])
+        return [(reached[0] != 0).repeat_interleave(channels // groups, 1)]
+    return [part[0] != 0 for part in frozen.reverse(mask[None].float())]
+
+
+def _expand(
+    tape: Tape,
+    i: int,
+    node: Node,
+    nodes: dict[int, Node],
+    inlined: set[int],
+    unit: Tensor,
+    scale: Tensor | None,
+) -> None:
+    """Add to a node the terms of step i: of its units ``unit`` ``[rows]`` (−1 for none), times ``scale`` ``[rows]``."""
+    step = tape.steps[i]
+    frozen = cast(Frozen, step.frozen)
+
+    def operand(parent: int, units: Tensor, factor: Tensor | None) -> None:
+        if parent in inlined:
+            _expand(tape, parent, node, nodes, inlined, units, factor)
+        else:
+            _combine(node, nodes[parent], units[:, None], torch.ones(1, 1), factor)
+
+    if isinstance(frozen, Diagonal):
+        own = frozen.scale
+        if own.dtype is not torch.bool:
+            each = own.expand(step.value.shape).flatten()[unit]
+            scale = each if scale is None else scale * each
+        operand(step.parents[0], unit, scale)
+    elif isinstance(frozen, Sum):
+        for parent, sign in zip(step.parents, frozen.signs, strict=True):
+            factor = scale
+            if sign != 1:
+                factor = torch.full((len(unit),), sign) if scale is None else scale * sign
+            operand(parent, unit, factor)
+    elif isinstance(frozen, Linear) or (isinstance(frozen, Convolution) and not _depthwise(frozen)):
+        node.terms.append(_product(frozen, step.parents[0], scale))
+    else:
+        for number, parent in enumerate(step.parents):
+            source, coefficient = _sources(frozen, step, tape.steps[parent], number, unit.clamp_min(0))
+            source = source.masked_fill(unit[:, None] < 0, -1)
+            if parent in inlined:
+                _expand(tape, parent, node, nodes, inlined, source[:, 0], scale)
+            else:
+                _combine(node, nodes[parent], source, coefficient, scale)
+
+
+def _depthwise(frozen: Convolution) -> bool:
+    return frozen.groups > 1 and frozen.groups == frozen.weight.shape[0] and frozen.weight.shape[1] == 1
+
+
+def _product(frozen: Convolution | Linear, parent: int, scale: Tensor | None) -> Product:
+    if isinstance(frozen, Linear):
+        weight = frozen.weight.detach()
+        return Product(parent, POINT, False, 1, *_packed(weight.mT[None], weight[None]), scale)
+    geometry = Geometry(frozen.kernel, frozen.stride, frozen.padding, frozen.dilation)  # type: ignore[arg-type]
+    groups = frozen.groups
+    plain = frozen.weight.detach().flatten(2).permute(2, 0, 1)  # [T, C_out, C_in / g], transposed: [T, C_in, C_out / g]
+    per_group = plain.unflatten(1, (groups, -1))  # [T, g, rows / g, columns]
+    swapped = per_group.transpose(2, 3).flatten(1, 2)  # [T, columns · g, rows / g]
+    first, second = (plain, swapped) if frozen.transposed else (swapped, plain)
+    return Product(parent, geometry, frozen.transposed, groups, *_packed(first, second), scale)
+
+
+def _packed(weight: Tensor, transpose: Tensor) -> tuple[Tensor, Tensor]:
+    return weight.contiguous(), transpose.contiguous()
+
+
+def _combine(node: Node, parent: Node, source: Tensor, coefficient: Tensor, scale: Tensor | None) -> None:
+    """Add a combination: ``source`` ``[rows, T]`` units of the parent (−1 for none), ``coefficient`` broadcastable."""
+    index = torch.where(source >= 0, parent.rows.row[source.clamp_min(0)], -1)
+    there = index >= 0
+    offset = torch.zeros(len(index) + 1, dtype=torch.int64)
+    torch.cumsum(there.sum(1), 0, out=offset[1:])
+    weights = coefficient if scale is None else coefficient * scale[:, None]
+    node.terms.append(
+        Combination(parent.step, offset, index[there].to(torch.int32), weights.expand(index.shape)[there].contiguous())
+    )
+
+
+def _sources(frozen: Frozen, step: Step, parent: Step, number: int, unit: Tensor) -> tuple[Tensor, Tensor]:
+    """Units of a parent that each unit of a step is made of, ``[rows, T]``, −1 for none, and their coefficients."""
+    one = torch.ones(1, 1)
+    positions = plane(step)[1][0] * plane(step)[1][1]
+    if isinstance(frozen, Relabel):
+        return frozen.source(unit.device).flatten().long()[unit, None] - 1, one
+    if isinstance(frozen, Concatenation):
+        if frozen.dim != 2:
+            raise NoRowForm(f"layer {step.name!r} concatenates along positions")
+        live = [k for k, is_live in enumerate(frozen.live) if is_live][number]
+        start, size = sum(frozen.sizes[:live]), frozen.sizes[live]
+        inside = (unit >= start * positions) & (unit < (start + size) * positions)
+        return torch.where(inside, unit - start * positions, -1)[:, None], one
+    grid = plane(parent)[1]
+    inputs = grid[0] * grid[1]
+    channel, position = unit // positions, unit % positions
+    base = (channel * inputs)[:, None]
+    if isinstance(frozen, Winner):
+        return base + frozen.index.flatten()[unit, None], one
+    if isinstance(frozen, Reduction):
+        if sorted(frozen.dims) != [3, 4]:
+            raise NoRowForm(f"layer {step.name!r} sums over other dimensions than the positions")
+        return base + torch.arange(inputs), torch.full((1, 1), frozen.factor)
+    if isinstance(frozen, Convolution):
+        geometry = Geometry(frozen.kernel, frozen.stride, frozen.padding, frozen.dilation)  # type: ignore[arg-type]
+        if frozen.transposed:
+            raise NoRowForm(f"layer {step.name!r} is a depthwise transposed convolution")
+        table, weight = taps(geometry, (0, *_ends(plane(step)[1])), (0, *_ends(grid))).long(), frozen.weight.detach()
+        return _placed(base, table[position]), weight.flatten(1)[channel]
+    if isinstance(frozen, AveragePool):
+        kernel, stride, padding = frozen.window
+        table = taps(Geometry(kernel, stride, padding, (1, 1)), (0, *_ends(plane(step)[1])), (0, *_ends(grid))).long()
+        share = frozen.forward(torch.ones(1, 1, 1, *grid)).flatten() / (table >= 0).sum(1).clamp_min(1)
+        return _placed(base, table[position]), share[position, None]
+    assert isinstance(frozen, AdaptiveAveragePool)
+    table = _adaptive_table(grid, plane(step)[1])
+    return _placed(base, table[position]), (1 / (table >= 0).sum(1))[position, None]
+
+
+def _ends(grid: tuple[int, int]) -> tuple[int, int, int]:
+    return grid[0], 0, grid[1]
+
+
+def _placed(base: Tensor, table: Tensor) -> Tensor:
+    return torch.where(table >= 0, base + table, -1)
+
+
+def _adaptive_table(grid: tuple[int, int], out: tuple[int, int]) -> Tensor:
+    """Input positions of each adaptive window, ``[outputs, largest window]``, −1 for none."""
+    sides = []
+    for n, m in zip(grid, out, strict=True):
+        bounds = [(i * n // m, -((-(i + 1) * n) // m)) for i in range(m)]
+        width = max(b - a for a, b in bounds)
+        sides.append(torch.tensor([[a + k if a + k < b else -1 for k in range(width)] for a, b in bounds]))
+    rows, columns = sides
+    position = rows[:, None, :, None] * grid[1] + columns[None, :, None, :]
+    missing = (rows < 0)[:, None, :, None] | (columns < 0)[None, :, None, :]
+    return position.masked_fill(missing, -1).reshape(out[0] * out[1], -1)
+
+
+def axis_fields(tape: Tape, steps: list[int]) -> dict[int, tuple[Tensor, Tensor]]:
+    """Receptive fields along both axes of every step's grid: int ``[2, H]`` and ``[2, W]``, first and end position."""
+    fields = {}
+    for i, box in receptive_boxes(tape, steps).items():
+        box = box[:, 0].reshape(4, -1, *plane(tape.steps[i])[1])  # [4, C, H, W]
+        rows = torch.stack([box[0].amin((0, 2)), box[2].amax((0, 2))])
+        columns = torch.stack([box[1].amin((0, 1)), box[3].amax((0, 1))])
+        fields[i] = rows, columns
+    return fields

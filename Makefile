@@ -1,0 +1,71 @@
+# `make help` lists the targets.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+OUT ?= demo
+
+bin := $(abspath $(VENV))/bin
+pip := $(bin)/python -m pip install --quiet --disable-pip-version-check
+native_sources := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*/*.h)
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint native sanitize clean
+
+help:
+	@echo "make demo      install into $(VENV), build the native library, draw pictures into $(OUT)/"
+	@echo "make test      all tests, C++ and Python, with coverage"
+	@echo "make lint      ruff and mypy"
+	@echo "make native    build the C++ library and run its tests"
+	@echo "make sanitize  the C++ tests under the address and undefined-behaviour sanitizers"
+	@echo "make clean     remove everything that make has written"
+	@echo "Settings: PYTHON=$(PYTHON) TORCH=$(TORCH) VENV=$(VENV) OUT=$(OUT)"
+
+demo: $(VENV)/.installed
+	@$(bin)/fwdkern demo --out $(OUT)
+
+test: native $(VENV)/.tools
+	@$(bin)/python -m pytest -q -p tests.backends_ran --cov=fwdkern --cov-report=term:skip-covered
+
+lint: $(VENV)/.tools
+	@$(bin)/ruff check .
+	@$(bin)/ruff format --check .
+	@$(bin)/mypy
+
+native: build/cmake/.configured
+	@$(bin)/cmake --build build/cmake -- --quiet
+	@$(bin)/ctest --test-dir build/cmake --output-on-failure --no-tests=error
+
+sanitize: build/cmake-sanitize/.configured
+	@$(bin)/cmake --build build/cmake-sanitize -- --quiet
+	@$(bin)/ctest --test-dir build/cmake-sanitize --output-on-failure --no-tests=error
+
+clean:
+	rm -rf .venv build demo *.egg-info .coverage fwdkern/_native*
+
+build/cmake-sanitize/.configured: configure_options := -DFWDKERN_SANITIZE=ON
+build/cmake/.configured build/cmake-sanitize/.configured: $(VENV)/.cmake
+	@mkdir -p $(@D)
+	@$(bin)/cmake --log-level=WARNING -S . -B $(@D) -G Ninja -DCMAKE_MAKE_PROGRAM=$(bin)/ninja $(configure_options)
+	@touch $@
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is older than Python 3.11; give another: make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.cmake: $(VENV)/.created
+	@$(pip) "cmake>=3.24" ninja
+	@touch $@
+
+# torch is named in the same command, so that pip does not choose another release of it for the package.
+$(VENV)/.installed: $(VENV)/.created $(native_sources)
+	@echo "Installing $(TORCH) and fwdkern into $(VENV); the first time takes minutes."
+	@$(pip) "$(TORCH)" --editable .
+	@test ! -f fwdkern/_native_failure.txt || echo "No native library: $$(cat fwdkern/_native_failure.txt). fwdkern works, more slowly."
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.installed pyproject.toml
+	@echo "Installing the tools for tests and checks into $(VENV)."
+	@$(pip) "$(TORCH)" "fwdkern[test,dev]"
+	@touch $@

@@ -6,7 +6,7 @@ VENV ?= .venv
 OUT ?= demo
 
 bin := $(abspath $(VENV))/bin
-pip := $(bin)/python -m pip install --quiet --disable-pip-version-check
+pip := $(bin)/python -m pip install --quiet --quiet --disable-pip-version-check
 native_sources := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*/*.h)
 
 .DELETE_ON_ERROR:

@@ -12,10 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from fwdkern.ops.backend import BACKENDS
-from fwdkern.ops.native import ISA_NAMES
-
-KNOWN = {"backend": BACKENDS, "isa": ISA_NAMES}
 # What torch calls a processor that can run the instruction set.
 CAPABILITIES = {"avx2": ("AVX2", "AVX512"), "avx512": ("AVX512",)}
 Case = tuple[str, str]  # parameter and value, as ("isa", "avx2")
@@ -24,6 +20,15 @@ Case = tuple[str, str]  # parameter and value, as ("isa", "avx2")
 def pytest_configure(config: pytest.Config) -> None:
     """Switch the check on."""
     config.pluginmanager.register(Ran(), "fwdkern-backends-ran")
+
+
+def known_values() -> dict[str, tuple[str, ...]]:
+    """The values of each of the two parameters."""
+    # Imported here because coverage begins to count after the plugins are imported.
+    from fwdkern.ops.backend import BACKENDS
+    from fwdkern.ops.native import ISA_NAMES
+
+    return {"backend": BACKENDS, "isa": ISA_NAMES}
 
 
 def could_run(case: Case) -> bool:
@@ -38,20 +43,21 @@ class Ran:
     """Counts which cases were collected and which of them executed."""
 
     def __init__(self) -> None:
+        self.known = known_values()
         self.collected: Counter[tuple[str, Case]] = Counter()
         self.executed: Counter[tuple[str, Case]] = Counter()
         self.failures: list[str] = []
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Count the cases that will run or skip."""
-        self.collected.update(key for item in session.items for key in _keys(item))
+        self.collected.update(key for item in session.items for key in self._keys(item))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[Any]:
         """Count an executed case: its call ended otherwise than by a skip."""
         report = yield
         if report.when == "call" and not report.skipped:
-            self.executed.update(_keys(item))
+            self.executed.update(self._keys(item))
         return report
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -71,7 +77,7 @@ class Ran:
 
     def missing(self) -> list[str]:
         """One line for every case that could have executed and did not."""
-        known = [(name, value) for name, values in KNOWN.items() for value in values]
+        known = [(name, value) for name, values in self.known.items() for value in values]
         seen = {case for _, case in self.collected}
         lines = [f"{name}={value}: no test has it as a parameter" for name, value in known if (name, value) not in seen]
         for (path, case), count in sorted(self.collected.items()):
@@ -79,10 +85,9 @@ class Ran:
                 lines.append(f"{'='.join(case)}: all {count} cases in {path} were skipped, though they could run here")
         return lines
 
-
-def _keys(item: pytest.Item) -> Iterator[tuple[str, Case]]:
-    """File and case of a test, for each of its parameters that is a backend or an instruction set."""
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    for name, values in KNOWN.items():
-        if parameters.get(name) in values:
-            yield item.nodeid.split("::")[0], (name, parameters[name])
+    def _keys(self, item: pytest.Item) -> Iterator[tuple[str, Case]]:
+        """File and case of a test, for each of its parameters that is a backend or an instruction set."""
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        for name, values in self.known.items():
+            if parameters.get(name) in values:
+                yield item.nodeid.split("::")[0], (name, parameters[name])

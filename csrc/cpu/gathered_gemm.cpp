@@ -63,6 +63,8 @@ int64_t work_of(const GatheredGemm& call) {
 struct Scratch {
     std::vector<const float*> weight_rows;
     std::vector<const void*> in_rows;
+    std::vector<int32_t> columns;      // within the group, of the output rows
+    std::vector<int32_t> panel_begin;
     std::vector<float> packed;
     std::vector<float> sums;  // float32 image of bfloat16 output rows
 };
@@ -83,14 +85,15 @@ public:
     Worker(const GatheredGemm& call, const GemmKernels& kernels) : call_(call), kernels_(kernels) {}
 
     Scratch scratch() const {
-        const int64_t depth =
-            std::min(call_.tap_count * longest_position(call_.in_rows), call_.tap_count * in_width());
+        const int64_t depth = call_.tap_count * std::min(longest_position(call_.in_rows), in_width());
         Scratch made;
         made.weight_rows.resize(depth);
         made.in_rows.resize(depth);
-        made.packed.resize(kernels_.depth_block * kernels_.tile_rows);
-        if (call_.out.storage == Storage::bfloat16)
-            made.sums.resize(longest_position(call_.out_rows) * call_.slices);
+        const int64_t rows = longest_position(call_.out_rows);
+        made.columns.resize(rows);
+        made.panel_begin.resize(panels_of(rows) + 1);
+        made.packed.resize(panels_of(rows) * std::min(kernels_.depth_block, depth) * kernels_.tile_rows);
+        if (call_.out.storage == Storage::bfloat16) made.sums.resize(rows * call_.slices);
         return made;
     }
 
@@ -110,6 +113,7 @@ public:
 private:
     int64_t in_width() const { return call_.in_channels / call_.groups; }
     int64_t out_width() const { return call_.out_channels / call_.groups; }
+    int64_t panels_of(int64_t rows) const { return (rows + kernels_.tile_rows - 1) / kernels_.tile_rows; }
 
     int64_t list_terms(int64_t q, int64_t group, Scratch& scratch) const {
         int64_t depth = 0;
@@ -147,30 +151,26 @@ private:
                           Scratch& scratch) const {
         const auto multiply = kernels_.multiply[static_cast<int>(call_.in.storage)];
         const int64_t count = rows.end - rows.begin;
-        const int64_t panels = (count + kernels_.tile_rows - 1) / kernels_.tile_rows;
+        const int64_t panels = panels_of(count);
+        // Panels of nearly equal height: a last one of a single row would leave most of the tile idle.
+        for (int64_t p = 0; p <= panels; ++p) scratch.panel_begin[p] = static_cast<int32_t>(count * p / panels);
+        for (int64_t m = 0; m < count; ++m)
+            scratch.columns[m] = static_cast<int32_t>(call_.out_rows.channel[rows.begin + m] - group * out_width());
         bool accumulate = call_.accumulate;
         // A position without terms is still written once, with zeros.
         for (int64_t begin = 0; begin < depth || !accumulate; begin += kernels_.depth_block, accumulate = true) {
             const int64_t size = std::min(kernels_.depth_block, depth - begin);
-            for (int64_t panel = 0; panel < panels; ++panel) {
-                const int64_t m = count * panel / panels;
-                const int height = static_cast<int>(count * (panel + 1) / panels - m);
-                pack_panel(group, rows.begin + m, height, begin, size, scratch);
-                multiply(scratch.packed.data(), scratch.in_rows.data() + begin, size, height, call_.slices,
+            kernels_.pack(scratch.weight_rows.data() + begin, size, scratch.columns.data(), scratch.panel_begin.data(),
+                          panels, out_width(), scratch.packed.data());
+            for (int64_t p = 0; p < panels; ++p) {
+                const int64_t m = scratch.panel_begin[p];
+                multiply(scratch.packed.data() + p * size * kernels_.tile_rows, scratch.in_rows.data() + begin, size,
+                         scratch.panel_begin[p + 1] - static_cast<int>(m), call_.slices,
                          call_.row_scale ? call_.row_scale + rows.begin + m : nullptr, accumulate, out + m * stride,
                          stride);
             }
         }
     }
-
-    void pack_panel(int64_t group, int64_t row, int height, int64_t begin, int64_t size, Scratch& scratch) const {
-        int32_t columns[kMaxTileRows];
-        for (int m = 0; m < height; ++m)
-            columns[m] = static_cast<int32_t>(call_.out_rows.channel[row + m] - group * out_width());
-        kernels_.pack(scratch.weight_rows.data() + begin, size, columns, height, out_width(), scratch.packed.data());
-    }
-
-    static constexpr int kMaxTileRows = 16;
 
     const GatheredGemm& call_;
     const GemmKernels& kernels_;

@@ -10,10 +10,14 @@ constexpr int kRows = 6;
 constexpr int kVectors = 2;  // 6 x 2 sums + 2 inputs + 2 weights in 16 registers
 constexpr int kLanes = 8;
 
-void pack(const float* const* weight_rows, int64_t depth, const int32_t* columns, int rows, int64_t,
-          float* packed) {
-    for (int64_t k = 0; k < depth; ++k)
-        for (int m = 0; m < rows; ++m) packed[k * kRows + m] = weight_rows[k][columns[m]];
+void pack(const float* const* weight_rows, int64_t depth, const int32_t* columns, const int32_t* panel_begin,
+          int64_t panels, int64_t, float* packed) {
+    for (int64_t p = 0; p < panels; ++p) {
+        const int32_t* column = columns + panel_begin[p];
+        const int rows = panel_begin[p + 1] - panel_begin[p];
+        for (int64_t k = 0; k < depth; ++k, packed += kRows)
+            for (int m = 0; m < rows; ++m) packed[m] = weight_rows[k][column[m]];
+    }
 }
 
 alignas(32) constexpr int32_t kMasks[2 * kLanes] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};

@@ -10,37 +10,72 @@ constexpr int kRows = 8;
 constexpr int kVectors = 3;  // 8 x 3 sums + 3 inputs + 1 weight in 32 registers
 constexpr int kLanes = 16;
 
-// Eight ascending columns mostly lie within two vectors, from which one two-source permutation picks them.
-void pack(const float* const* weight_rows, int64_t depth, const int32_t* columns, int rows, int64_t width,
-          float* packed) {
-    constexpr int kWindow = 2 * kLanes;
-    const int64_t first = columns[0];
-    const int64_t end = columns[rows - 1] + 1;
-    const __m256i lane = _mm256_maskz_loadu_epi32(static_cast<__mmask8>((1u << rows) - 1), columns);
-    bool written = false;
-    for (int64_t base = first; base < end; base += kWindow) {
-        const __m256i local = _mm256_sub_epi32(lane, _mm256_set1_epi32(static_cast<int>(base)));
-        const __mmask8 here = _mm256_cmplt_epu32_mask(local, _mm256_set1_epi32(kWindow)) &
-                              static_cast<__mmask8>((1u << rows) - 1);
-        if (!here) continue;
-        const int64_t left = width - base;
-        const __mmask16 low = left >= kLanes ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
-        const __mmask16 high = left >= kWindow  ? 0xffff
-                               : left <= kLanes ? 0
-                                                : static_cast<__mmask16>((1u << (left - kLanes)) - 1);
-        const __m512i index = _mm512_castsi256_si512(local);
-        for (int64_t k = 0; k < depth; ++k) {
-            const float* from = weight_rows[k] + base;
-            const __m512 values = _mm512_permutex2var_ps(_mm512_maskz_loadu_ps(low, from), index,
+// Eight ascending columns mostly lie within two vectors, from which one two-source permutation picks them;
+// panels of wider spread take several such windows.
+constexpr int kWindow = 2 * kLanes;
+constexpr int kWindowsAtOnce = 128;
+constexpr int kWeightRowsAtOnce = 4;
+
+struct Window {
+    __m512i index;
+    int64_t base;
+    int64_t panel;
+    __mmask8 lanes;
+};
+
+template <int Rows>
+void pack_rows(const float* const* weight_rows, int64_t k, int64_t depth, const Window* windows, int count,
+               __mmask16 low, __mmask16 high, float* packed) {
+    for (int w = 0; w < count; ++w) {
+        const Window& window = windows[w];
+        float* to = packed + (window.panel * depth + k) * kRows;
+#pragma GCC unroll 4
+        for (int r = 0; r < Rows; ++r) {
+            const float* from = weight_rows[k + r] + window.base;
+            const __m512 values = _mm512_permutex2var_ps(_mm512_maskz_loadu_ps(low, from), window.index,
                                                          _mm512_maskz_loadu_ps(high, from + kLanes));
-            float* to = packed + k * kRows;
-            if (written)
-                _mm256_mask_storeu_ps(to, here, _mm512_castps512_ps256(values));
-            else
-                _mm256_storeu_ps(to, _mm512_castps512_ps256(values));
+            _mm256_mask_storeu_ps(to + r * kRows, window.lanes, _mm512_castps512_ps256(values));
         }
-        written = true;
     }
+}
+
+// A weight row is read once for all panels: by panels, every line of it would be fetched again and out of order.
+void pack_windows(const float* const* weight_rows, int64_t depth, const Window* windows, int count, int64_t width,
+                  float* packed) {
+    const __mmask16 low = width >= kLanes ? 0xffff : static_cast<__mmask16>((1u << width) - 1);
+    const __mmask16 high = width >= kWindow  ? 0xffff
+                           : width <= kLanes ? 0
+                                             : static_cast<__mmask16>((1u << (width - kLanes)) - 1);
+    int64_t k = 0;
+    for (; k + kWeightRowsAtOnce <= depth; k += kWeightRowsAtOnce)
+        pack_rows<kWeightRowsAtOnce>(weight_rows, k, depth, windows, count, low, high, packed);
+    for (; k < depth; ++k) pack_rows<1>(weight_rows, k, depth, windows, count, low, high, packed);
+}
+
+void pack(const float* const* weight_rows, int64_t depth, const int32_t* columns, const int32_t* panel_begin,
+          int64_t panels, int64_t width, float* packed) {
+    Window windows[kWindowsAtOnce];
+    int count = 0;
+    for (int64_t panel = 0; panel < panels; ++panel) {
+        int m = panel_begin[panel];
+        const int end = panel_begin[panel + 1];
+        const __mmask8 all = static_cast<__mmask8>((1u << (end - m)) - 1);
+        const __m256i column = _mm256_maskz_loadu_epi32(all, columns + m);
+        while (m < end) {
+            // A window that would reach beyond the row starts earlier instead.
+            const int64_t last = width > kWindow ? width - kWindow : 0;
+            const int64_t base = columns[m] < last ? columns[m] : last;
+            const __m256i local = _mm256_sub_epi32(column, _mm256_set1_epi32(static_cast<int>(base)));
+            const __mmask8 here = _mm256_mask_cmplt_epu32_mask(all, local, _mm256_set1_epi32(kWindow));
+            if (count == kWindowsAtOnce) {
+                pack_windows(weight_rows, depth, windows, count, width, packed);
+                count = 0;
+            }
+            windows[count++] = {_mm512_castsi256_si512(local), base, panel, here};
+            while (m < end && columns[m] < base + kWindow) ++m;
+        }
+    }
+    pack_windows(weight_rows, depth, windows, count, width, packed);
 }
 
 __m512 load(__mmask16 mask, const float* from) { return _mm512_maskz_loadu_ps(mask, from); }

@@ -10,10 +10,11 @@ struct GemmKernels {
     int tile_rows;        // output rows of one packed panel, at most
     int64_t depth_block;  // weights per panel row between two visits of the output
 
-    // packed[k, tile_rows] gets weight_rows[k][columns[m]] in its first `rows` columns; the rest is undefined.
-    // columns ascend, columns[rows - 1] < width, and every weight row has `width` elements.
-    void (*pack)(const float* const* weight_rows, int64_t depth, const int32_t* columns, int rows,
-                 int64_t width, float* packed);
+    // For every panel p: packed[p, k, m - panel_begin[p]] = weight_rows[k][columns[m]] for m in
+    // [panel_begin[p], panel_begin[p + 1]), at most tile_rows of them; packed is [panels, depth, tile_rows] and
+    // undefined elsewhere. columns ascend below `width`, the number of elements of a weight row.
+    void (*pack)(const float* const* weight_rows, int64_t depth, const int32_t* columns,
+                 const int32_t* panel_begin, int64_t panels, int64_t width, float* packed);
 
     // out[m, s] = scale[m] * sum_k packed[k, m] * in_rows[k][s], plus the previous out[m, s] where accumulate;
     // m < rows <= tile_rows, s < slices; scale may be null. One function per storage of the input rows.

@@ -9,10 +9,14 @@ namespace {
 constexpr int kRows = 4;
 constexpr int kSlices = 8;
 
-void pack(const float* const* weight_rows, int64_t depth, const int32_t* columns, int rows, int64_t,
-          float* packed) {
-    for (int64_t k = 0; k < depth; ++k)
-        for (int m = 0; m < rows; ++m) packed[k * kRows + m] = weight_rows[k][columns[m]];
+void pack(const float* const* weight_rows, int64_t depth, const int32_t* columns, const int32_t* panel_begin,
+          int64_t panels, int64_t, float* packed) {
+    for (int64_t p = 0; p < panels; ++p) {
+        const int32_t* column = columns + panel_begin[p];
+        const int rows = panel_begin[p + 1] - panel_begin[p];
+        for (int64_t k = 0; k < depth; ++k, packed += kRows)
+            for (int m = 0; m < rows; ++m) packed[m] = weight_rows[k][column[m]];
+    }
 }
 
 float load(const float* from) { return *from; }

@@ -1,8 +1,8 @@
 """The front door: fuse a model, ask for maps."""
 
 import difflib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,9 @@ from fwdkern.engine.planner import parse_bytes
 from fwdkern.engine.tape import Tape, record
 from fwdkern.engine.units import parse_target, parse_units
 from fwdkern.errors import InputError, LayerError
-from fwdkern.graph import Layer, Network, build_network
+from fwdkern.graph import SOFTMAX, Layer, Network, build_network
 from fwdkern.relevance import Relevance
 from fwdkern.report import describe
-
-_SOFTMAX = ("softmax", "log_softmax")
 
 
 def fuse(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> "FusedModel":
@@ -35,7 +33,38 @@ def fuse(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> "Fuse
         InputError: the model is in training mode, or there is not exactly one floating-point input.
         CaptureError: torch.export cannot capture the model.
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     return FusedModel(model, _one_input(example_inputs))
+
+
+class _Source:
+    """The user's model and its state at the time of ``fuse``; copies of a fused network refer to the same one."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        state = (*model.named_parameters(), *model.named_buffers())
+        # Tensors made in inference mode count no versions.
+        self.versions = [(name, tensor, tensor._version) for name, tensor in state if not tensor.is_inference()]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Source":
+        return self
+
+    def refuse_changes(self) -> None:
+        """Raise InputError if a weight or a statistic was written to since ``fuse``."""
+        changed = [name for name, tensor, version in self.versions if tensor._version != version]
+        if changed:
+            raise InputError(
+                f"{len(changed)} weights of the model changed after fuse (first: {changed[0]!r}), and some were folded "
+                "into others, so this network would be neither the old nor the new one: call fwdkern.fuse again"
+            )
+
+    def capture(self, x: Tensor, like: Tensor) -> Network:
+        """The model as it runs on inputs of the shape of ``x``, moved to the dtype and the device of ``like``."""
+        weight = next((p for p in self.model.parameters() if p.is_floating_point()), x)
+        network = build_network(self.model, x.detach().to(weight.device, weight.dtype))
+        network.module.to(like.device, like.dtype)
+        return network
 
 
 def _one_input(example_inputs: Any) -> Tensor:
@@ -59,8 +88,8 @@ class FusedModel(nn.Module):
         network = build_network(model, example)
         self.network = network.module
         self.eval()
-        # Hidden in a tuple so that the model's parameters are not counted as this module's.
-        self._source = (model,)
+        # Not a submodule: the model's parameters are not this module's.
+        self._source = _Source(model)
         self._primary = network
         self._captured: dict[tuple[int, ...], Network] = {}
         self._input_shape = tuple(example.shape[1:])
@@ -68,6 +97,8 @@ class FusedModel(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         """The model's own output."""
+        if not torch.compiler.is_compiling():
+            self._source.refuse_changes()
         return self._network_for(x).module(x)
 
     @property
@@ -182,9 +213,9 @@ class FusedModel(nn.Module):
         # A part's maps, the pulled targets they come from, and the check's copy of some of them.
         each = 3 * len(tape.input) * tape.input.element_size() * max(parsed.count, tape.input[0].numel())
         size = max(1, limit // each) if chosen.flat is not None else chosen.count
-        for start in range(0, chosen.count, size):
-            part = chosen if chosen.flat is None else chosen.part(start, min(start + size, chosen.count))
-            yield attribute(tape, Request(step, part, name), parsed, bias, mode, strict)
+        starts = range(0, chosen.count, size)
+        parts = (chosen if chosen.flat is None else chosen.part(i, min(i + size, chosen.count)) for i in starts)
+        return (attribute(tape, Request(step, part, name), parsed, bias, mode, strict) for part in parts)
 
     def attribute_layers(
         self,
@@ -195,6 +226,8 @@ class FusedModel(nn.Module):
         strict: bool = False,
     ) -> dict[str, Relevance]:
         """Maps of every unit of several layers in one forward-mode pass; keys are the names as given."""
+        if isinstance(layers, str):
+            raise InputError(f"layers must be several names, got {layers!r}: use [{layers!r}] or attribute_units")
         asked = list(layers)
         names = [self.layer(name).name for name in asked]
         tape, _ = self._record(inputs)
@@ -233,12 +266,20 @@ class FusedModel(nn.Module):
         for known in ((0, *shape), key):
             if known in self._captured:
                 return self._captured[known]
-        network = build_network(self._source[0], x.detach())
+        network = self._source.capture(x, like=next(self.network.parameters(), x))
         self._captured[key if network.batch is not None else (0, *shape)] = network
         return network
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # What .to(), .double() and .cuda() do to the network they also do to its captures at other image sizes.
+        for network in self._captured.values():
+            network.module._apply(fn, recurse)
+        self._fields.clear()
+        return super()._apply(fn, recurse)
+
     @torch.no_grad()
     def _record(self, inputs: Tensor) -> tuple[Tape, Network]:
+        self._source.refuse_changes()
         reference = next(self.network.parameters(), None)
         dtype = torch.float32 if reference is None else reference.dtype
         device = inputs.device if reference is None and isinstance(inputs, Tensor) else reference.device
@@ -249,6 +290,6 @@ class FusedModel(nn.Module):
     def _explained_output(self, network: Network) -> tuple[str, str]:
         assert network.output is not None
         layer = network.index[network.output]
-        if layer.operator in _SOFTMAX:
+        if layer.operator in SOFTMAX:
             return layer.parents[0], f"the maps explain {layer.parents[0]!r}, the logits below {layer.name!r}"
         return layer.name, ""

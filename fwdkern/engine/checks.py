@@ -12,6 +12,9 @@ def check_input(x: object, shape: tuple[int, ...], dtype: torch.dtype, device: t
     Args:
         x: the inputs as given; shape: of one example at capture, dtype and device: the network's.
 
+    Returns:
+        The inputs without their history.
+
     Raises:
         InputError: says what was given and what is expected.
     """
@@ -43,7 +46,7 @@ def check_input(x: object, shape: tuple[int, ...], dtype: torch.dtype, device: t
     if x.device != device:
         raise InputError(f"inputs are on {x.device}, the network on {device}: use inputs.to({str(device)!r})")
     check_finite(x)
-    return x
+    return x.detach()
 
 
 def check_finite(x: Tensor) -> None:

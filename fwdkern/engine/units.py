@@ -73,7 +73,12 @@ def parse_units(units: str | Tensor, value: Tensor, layer: str) -> Units:
         raise InputError(
             f'units={units!r} is not one of "all", "channels" or a tensor of coordinates [K, {len(shape)}]'
         )
-    index = torch.as_tensor(units, device=value.device)
+    try:
+        index = torch.as_tensor(units, device=value.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"units={units!r} cannot be read as coordinates [K, {len(shape)}]: {error}") from error
+    if index.numel() == 0:
+        raise InputError("units: no unit was asked for")
     if index.is_floating_point() or index.dtype is torch.bool:
         raise InputError(f"units: coordinates must be integers, got {index.dtype}")
     if index.dim() != 2 or index.shape[1] != len(shape):
@@ -81,8 +86,6 @@ def parse_units(units: str | Tensor, value: Tensor, layer: str) -> Units:
             f"units: layer {layer!r} has shape {list(shape)}, so coordinates must be [K, {len(shape)}], "
             f"got {list(index.shape)}"
         )
-    if len(index) == 0:
-        raise InputError("units: no unit was asked for")
     index = index.long()
     wrong = ((index < 0) | (index >= sizes.to(index.device))).any(1)
     if wrong.any():
@@ -113,6 +116,8 @@ def parse_target(target: object, output: Tensor) -> Units:
             chosen = torch.as_tensor(target, device=output.device)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"target={target!r} cannot be read as class numbers: {error}") from error
+        if chosen.numel() == 0:
+            raise InputError("target: no class was asked for")
         if chosen.is_floating_point() or chosen.dtype is torch.bool:
             raise InputError(f"target: class numbers must be integers, got {chosen.dtype}")
         if chosen.dim() == 0:
@@ -121,7 +126,7 @@ def parse_target(target: object, output: Tensor) -> Units:
             chosen = chosen[None]
         elif chosen.dim() == 1 and len(chosen) == batch:
             chosen = chosen[:, None]
-        if chosen.dim() != 2 or len(chosen) != batch or chosen.shape[1] == 0:
+        if chosen.dim() != 2 or len(chosen) != batch:
             raise InputError(
                 f"target of shape {list(torch.as_tensor(target).shape)} does not fit a batch of {batch}: give one "
                 f"number for all, [{batch}] for one class per example, or [{batch}, K] for several"

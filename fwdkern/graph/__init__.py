@@ -1,5 +1,5 @@
 """From a model to the graph of layers."""
 
-from fwdkern.graph.network import Layer, Network, build_network, enclosing_path
+from fwdkern.graph.network import SOFTMAX, Layer, Network, build_network, enclosing_path
 
-__all__ = ["Layer", "Network", "build_network", "enclosing_path"]
+__all__ = ["SOFTMAX", "Layer", "Network", "build_network", "enclosing_path"]

@@ -22,6 +22,9 @@ _ASSERTIONS = {
     aten.sym_constrain_range_for_size.default,
 }
 
+# They print a failed capture before it is known whether it can be done otherwise; the error says it again.
+_NOISY = ("torch.export", "torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
+
 
 def capture(model: nn.Module, example: Tensor) -> tuple[fx.GraphModule, int | None]:
     """Capture ``model`` in evaluation mode at the shape of ``example`` ``[B, ...]``.
@@ -41,34 +44,45 @@ def capture(model: nn.Module, example: Tensor) -> tuple[fx.GraphModule, int | No
         )
     # A batch of 1 would be taken for a constant of the network.
     pair = example if example.shape[0] > 1 else torch.cat([example, example])
-    try:
-        return _lift(_export(model, pair, dynamic=True)), None
-    except CaptureError:
-        batch = example.shape[0]
-        return _lift(_export(model, example, dynamic=False)), batch
+    program = _export(model, pair, dynamic=True)
+    if isinstance(program, ExportedProgram):
+        return _lift(program), None
+    program = _export(model, example, dynamic=False)
+    if isinstance(program, ExportedProgram):
+        return _lift(program), example.shape[0]
+    first = (str(program).strip() or type(program).__name__).splitlines()[0]
+    raise CaptureError(
+        f"torch.export could not capture {type(model).__name__} for an input of shape {list(example.shape)}: "
+        f"{first}. The model must run as model(example) without control flow that depends on values"
+        + _other_dtype(model, example)
+    ) from program
 
 
-def _export(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgram:
+def _other_dtype(model: nn.Module, example: Tensor) -> str:
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    if not dtypes or example.dtype in dtypes:
+        return ""
+    return f"; the example is {example.dtype}, the model's weights are {', '.join(sorted(map(str, dtypes)))}"
+
+
+def _export(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgram | Exception:
+    """The model's program with an open or a fixed batch size, or what torch.export raised."""
     shapes = ({0: Dim.DYNAMIC},) if dynamic else None
-    loggers = [logging.getLogger(name) for name in ("torch.export", "torch.fx.experimental.symbolic_shapes")]
-    levels = [logger.level for logger in loggers]
+    levels = {name: logging.getLogger(name).level for name in _NOISY}
+    # A new tensor object each time, since torch.export marks the one that it gets as dynamic for good.
+    example = example.detach()
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
+        for name in _NOISY:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(model, (example,), dynamic_shapes=shapes)
             return program.run_decompositions({})
     except Exception as error:  # torch.export raises dozens of types
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CaptureError(
-            f"torch.export could not capture {type(model).__name__} for an input of shape "
-            f"{list(example.shape)}: {first}. The model must run as model(example) without control flow "
-            "that depends on values"
-        ) from error
+        return error
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _lift(program: ExportedProgram) -> fx.GraphModule:
@@ -132,12 +146,12 @@ def _single_outputs(module: fx.GraphModule) -> None:
         meta = source.meta["val"]
         target, args = source.target, source.args
         if target in (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default):
-            dim = _argument(source, 2, "dim", 0) % meta[index].dim()
+            dim = argument(source, 2, "dim", 0) % meta[index].dim()
             start = sum(part.shape[dim] for part in meta[:index])
             stop = start + meta[index].shape[dim]
             _replace(module, node, aten.slice.Tensor, (args[0], dim, start, stop))
         elif target is aten.unbind.int:
-            _replace(module, node, aten.select.int, (args[0], _argument(source, 1, "dim", 0), index))
+            _replace(module, node, aten.select.int, (args[0], argument(source, 1, "dim", 0), index))
         elif target is aten._native_batch_norm_legit_no_training.default and index == 0:
             x, weight, bias, mean, variance, momentum, eps = args
             _replace(
@@ -164,10 +178,10 @@ def _numeric_padding(module: fx.GraphModule) -> None:
             continue
         x, weight = node.args[:2]
         rank = weight.meta["val"].dim() - 2
-        stride, groups = _argument(node, 3, "stride", [1] * rank), _argument(node, 6, "groups", 1)
-        dilation = _argument(node, 5, "dilation", [1] * rank)
+        stride, groups = argument(node, 3, "stride", [1] * rank), argument(node, 6, "groups", 1)
+        dilation = argument(node, 5, "dilation", [1] * rank)
         total = [0] * rank
-        if _argument(node, 4, "padding", "valid") == "same":
+        if argument(node, 4, "padding", "valid") == "same":
             total = [d * (k - 1) for d, k in zip(dilation, weight.meta["val"].shape[2:], strict=True)]
         padding = [t // 2 for t in total]
         if any(t % 2 for t in total):
@@ -176,9 +190,10 @@ def _numeric_padding(module: fx.GraphModule) -> None:
                 x = module.graph.call_function(aten.constant_pad_nd.default, (x, widths))
             x.meta = {key: value for key, value in node.meta.items() if key != "val"}
             padding = [0] * rank
-        bias = _argument(node, 2, "bias")
+        bias = argument(node, 2, "bias")
         _replace(module, node, overloads[node.target], (x, weight, bias, stride, padding, dilation, groups))
 
 
-def _argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
+def argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
+    """A call's argument, given by position or by name."""
     return node.args[position] if position < len(node.args) else node.kwargs.get(name, default)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fwdkern.graph.capture import add_constant
+from fwdkern.graph.capture import add_constant, argument
 from fwdkern.rules.normalisation import batch_norm_affine
 
 aten = torch.ops.aten
@@ -73,8 +73,8 @@ def drop_identities(module: fx.GraphModule) -> dict[fx.Node, fx.Node]:
 def _is_whole_slice(node: fx.Node) -> bool:
     if node.target is not aten.slice.Tensor:
         return False
-    start, stop, step = [*node.args[2:], *(None, None, 1)[len(node.args) - 2 :]]
-    return start in (None, 0) and (stop is None or stop == 2**63 - 1) and step == 1
+    start, stop = argument(node, 2, "start"), argument(node, 3, "end")
+    return start in (None, 0) and stop in (None, 2**63 - 1) and argument(node, 4, "step", 1) == 1
 
 
 def _follow(node: fx.Node, stand_in: dict[fx.Node, fx.Node]) -> fx.Node:

@@ -24,6 +24,7 @@ from fwdkern.rules.normalisation import batch_norm_affine
 
 aten = torch.ops.aten
 
+SOFTMAX = ("softmax", "log_softmax")
 _ACTIVATIONS = {aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.leaky_relu.default}
 _LAYERS: dict[Any, Any] = {
     aten.conv2d.default: RelevanceConv2d,
@@ -122,8 +123,22 @@ def build_network(model: nn.Module, example: Tensor) -> Network:
     module.recompile()
     module.delete_all_unused_submodules()
     _drop_unused_buffers(module)
+    _forget_tracing(module)
     layers = [replace(layer, module=swapped.get(layer.name, "")) for layer in layers]
+    layers = [_explained_below(layer) if layer.name == returned else layer for layer in layers]
     return Network(module, layers, aliases, absorbed, returned, batch, constants)
+
+
+def _explained_below(layer: Layer) -> Layer:
+    """A softmax at the end has no rule of its own: its maps are those of the logits that it reads."""
+    return replace(layer, rule=f"explained below, at {layer.parents[0]}") if layer.operator in SOFTMAX else layer
+
+
+def _forget_tracing(module: fx.GraphModule) -> None:
+    """Drop what the tracer left on the nodes: it is large, and it can be neither copied nor pickled."""
+    for node in module.graph.nodes:
+        node.meta = {key: node.meta[key] for key in ("layer", "nn_module_stack") if key in node.meta}
+    module.meta.clear()
 
 
 def _returned(module: fx.GraphModule, names: dict[fx.Node, str], alive: set[fx.Node]) -> str | None:
@@ -145,10 +160,9 @@ def _swap(module: fx.GraphModule, names: dict[fx.Node, str]) -> dict[str, str]:
         if layer is None:
             continue
         chain = _followers(node) if not isinstance(layer, (RelevanceMaxPool2d, RelevanceAvgPool2d)) else [node]
-        layer.then = tuple(_operator(n) for n in chain[1:])
+        layer.then = tuple(_operator(module, n) for n in chain[1:])
         layer.names = tuple(names[n] for n in chain)
-        target = "layers." + layer.names[0].replace(".", "_").replace("@", "_at_")
-        _add_submodule(module, target, layer)
+        target = _add_layer(module, layer)
         with module.graph.inserting_before(node):
             call = module.graph.call_module(target, (node.args[0],))
         call.meta = dict(chain[-1].meta)
@@ -159,32 +173,46 @@ def _swap(module: fx.GraphModule, names: dict[fx.Node, str]) -> dict[str, str]:
     return swapped
 
 
-def _add_submodule(module: fx.GraphModule, target: str, layer: nn.Module) -> None:
+def _add_layer(module: fx.GraphModule, layer: RelevanceLayer) -> str:
+    """Put a drop-in module under ``layers``, by its name as far as a submodule may be called so."""
     if not hasattr(module, "layers"):
         module.add_module("layers", nn.Module())
-    module.layers.add_module(target.removeprefix("layers."), layer)
+    layers = module.get_submodule("layers")
+    name = layer.names[0].replace(".", "_").replace("@", "_at_")
+    while hasattr(layers, name):
+        name += "_"
+    layers.add_module(name, layer)
+    return f"layers.{name}"
 
 
 def _drop_in(module: fx.GraphModule, node: fx.Node) -> RelevanceLayer | None:
     if any(isinstance(n, fx.Node) and n.op != "get_attr" for n in node.args[1:]) or node.kwargs:
         return None
-    if not isinstance(node.args[0], fx.Node) or find_rule(node.target) is None:
+    if not isinstance(node.args[0], fx.Node) or node.target not in {*_LAYERS, *_OPERATORS, aten.batch_norm.default}:
         return None
-    arguments = [getattr(module, n.target) if isinstance(n, fx.Node) else n for n in node.args[1:]]
+    arguments = [_constant(module, argument) for argument in node.args[1:]]
     if node.target in _LAYERS:
-        if node.meta["val"].dim() != len(arguments[0].shape) and node.target is not aten.linear.default:
+        if node.meta["val"].dim() != arguments[0].dim() and node.target is not aten.linear.default:
             return None
         return _LAYERS[node.target](*arguments)
     if node.target in _OPERATORS:
-        return _OPERATORS[node.target](_operator(node))
+        return _OPERATORS[node.target](_operator(module, node))
     if node.target is aten.batch_norm.default and not arguments[4]:
         weight, bias, mean, variance, eps = *arguments[:4], arguments[6]
         return RelevanceBatchNorm2d(*batch_norm_affine(mean, variance, weight, bias, eps))
     return None
 
 
-def _operator(node: fx.Node) -> Operator:
-    return Operator(node.target, tuple(node.args[1:]), dict(node.kwargs))
+def _constant(module: fx.GraphModule, argument: Any) -> Any:
+    """What an argument that does not depend on the input stands for; lists as plain lists, which can be compiled."""
+    if isinstance(argument, fx.Node):
+        return getattr(module, str(argument.target))
+    return [_constant(module, item) for item in argument] if isinstance(argument, list) else argument
+
+
+def _operator(module: fx.GraphModule, node: fx.Node) -> Operator:
+    arguments = tuple(_constant(module, argument) for argument in node.args[1:])
+    return Operator(node.target, arguments, {key: _constant(module, value) for key, value in node.kwargs.items()})
 
 
 def _followers(node: fx.Node) -> list[fx.Node]:

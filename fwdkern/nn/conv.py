@@ -15,9 +15,9 @@ from fwdkern.rules.normalisation import batch_norm_affine
 aten = torch.ops.aten
 
 
-def frozen_parameter(value: Tensor | None) -> nn.Parameter | None:
+def frozen_parameter(value: Tensor) -> nn.Parameter:
     """The same memory as a parameter that asks for no gradient."""
-    return None if value is None else nn.Parameter(value.detach(), requires_grad=False)
+    return nn.Parameter(value.detach(), requires_grad=False)
 
 
 class RelevanceConv2d(RelevanceLayer):
@@ -39,7 +39,8 @@ class RelevanceConv2d(RelevanceLayer):
         then: tuple[Operator, ...] = (),
     ) -> None:
         super().__init__(then)
-        self.weight, self.bias = frozen_parameter(weight), frozen_parameter(bias)
+        self.weight = frozen_parameter(weight)
+        self.bias = None if bias is None else frozen_parameter(bias)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
     @classmethod
@@ -83,7 +84,8 @@ class RelevanceConvTranspose2d(RelevanceLayer):
         then: tuple[Operator, ...] = (),
     ) -> None:
         super().__init__(then)
-        self.weight, self.bias = frozen_parameter(weight), frozen_parameter(bias)
+        self.weight = frozen_parameter(weight)
+        self.bias = None if bias is None else frozen_parameter(bias)
         self.stride, self.padding, self.output_padding = stride, padding, output_padding
         self.groups, self.dilation = groups, dilation
 

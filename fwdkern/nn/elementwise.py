@@ -16,6 +16,9 @@ aten = torch.ops.aten
 class RelevanceBatchNorm2d(RelevanceLayer):
     """Batch norm in evaluation mode that no convolution precedes: scale · x + offset, both ``[C]``."""
 
+    scale: Tensor
+    offset: Tensor
+
     def __init__(self, scale: Tensor, offset: Tensor, then: tuple[Operator, ...] = ()) -> None:
         super().__init__(then)
         self.register_buffer("scale", scale.detach())

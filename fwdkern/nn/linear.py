@@ -16,7 +16,8 @@ class RelevanceLinear(RelevanceLayer):
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, then: tuple[Operator, ...] = ()) -> None:
         super().__init__(then)
-        self.weight, self.bias = frozen_parameter(weight), frozen_parameter(bias)
+        self.weight = frozen_parameter(weight)
+        self.bias = None if bias is None else frozen_parameter(bias)
 
     @classmethod
     def from_torch(cls, linear: nn.Linear, activation: nn.Module | None = None) -> Self:

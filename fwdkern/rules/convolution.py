@@ -101,7 +101,7 @@ def window_max(
     dilation: tuple[int, ...],
     out_size: tuple[int, ...],
 ) -> Tensor:
-    """Maximum over sliding windows of non-negative ``[S, B, C, *in]``; outside counts as 0; cut or filled to out_size."""
+    """Maximum over sliding windows of non-negative ``[S, B, C, *in]``; outside counts as 0; cut or filled."""
     for axis, (k, s, (before, after), d, n) in enumerate(
         zip(kernel, stride, pads, dilation, out_size, strict=True), start=3
     ):
@@ -116,7 +116,7 @@ def window_max(
 def _insert_gaps(maps: Tensor, stride: tuple[int, ...]) -> Tensor:
     sizes = [(n - 1) * s + 1 for n, s in zip(maps.shape[3:], stride, strict=True)]
     spread = maps.new_zeros(*maps.shape[:3], *sizes)
-    spread[(..., *[slice(None, None, s) for s in stride])] = maps
+    spread[(slice(None),) * 3 + tuple(slice(None, None, s) for s in stride)] = maps
     return spread
 
 

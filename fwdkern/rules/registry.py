@@ -58,8 +58,8 @@ def find_rule(target: Any) -> tuple[str, Rule] | None:
 
 
 def known_operators() -> list[str]:
-    """Names of all operators that have a rule, sorted."""
-    return sorted({str(target) for target in _RULES})
+    """Names of all operators that have a rule, sorted, without their overloads."""
+    return sorted({getattr(target, "_opname", None) or target.__name__ for target in _RULES})
 
 
 def plain(value: Any) -> Any:

@@ -38,13 +38,16 @@ def compare(
 ) -> Figure:
     """Draw each image beside its signed map and the positive part of the smoothed map laid over the image.
 
-    images: [B, C, H, W] or [C, H, W] in [0, 1] (undo the normalisation first); relevance: of the same B
-    images. Every explained value is a row, titled with its class or unit, its value and its completeness
-    error; all rows share one colour scale. Scores per input channel get one signed map per channel; scores
-    per segment need the label map `segments` [H, W]. receptive_fields: [K, 4] rows y0, x0, y1, x1; they are
-    framed, and enlarged if small. names: one per image; sigma: of the overlay's Gaussian in pixels, by
-    default 1/32 of the shorter side, and 0 (no smoothing) for segments and receptive fields. Raises
-    InputError for shapes that do not fit and for NaN.
+    images: [B, C, H, W] or [C, H, W] in [0, 1] (undo the normalisation first); relevance: of the same B images.
+    Every explained value is a row, titled with its class or unit, its value and its completeness error; all rows
+    share one colour scale. Scores per input channel get one signed map per channel.
+
+    segments: label map [H, W], needed for scores per segment. receptive_fields: [K, 4] rows y0, x0, y1, x1; they are
+    framed, and enlarged if small. names: one per image; classes: names by class index.
+    sigma: of the overlay's Gaussian in pixels; by default 1/32 of the shorter side, and 0 (no smoothing) for segments
+    and receptive fields.
+
+    Raises InputError for shapes that do not fit and for NaN.
     """
     shown = pictures(images)
     check_batch(shown, relevance)

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 from fwdkern.viz.scale import COLOURS
 
@@ -270,18 +270,22 @@ def number(value: float) -> str:
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
     """Width of a line of text in screen pixels."""
-    if not text.strip():
-        return 0.0
-    return TextPath((0, 0), text, prop=_font(size, bold)).get_extents().width * DPI / 72
+    width, _, _ = text_to_path.get_text_width_height_descent(text, _font(size, bold), ismath=False)
+    return width * DPI / 72
 
 
 def shorten(text: str, width: float, size: float, *, bold: bool = False) -> str:
     """Cut the end of a text off, with an ellipsis, until it fits into `width` screen pixels."""
     if text_width(text, size, bold=bold) <= width:
         return text
-    while text and text_width(text + "…", size, bold=bold) > width:
-        text = text[:-1].rstrip(" ,·[")
-    return text + "…" if text else ""
+    fits, too_long = 0, len(text)  # lengths; halved until they meet
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if text_width(text[:middle] + "…", size, bold=bold) <= width:
+            fits = middle
+        else:
+            too_long = middle
+    return text[:fits].rstrip(" ,·[") + "…" if fits else ""
 
 
 def _wrap(text: str, width: float, size: float) -> list[str]:

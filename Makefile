@@ -58,12 +58,16 @@ $(VENV)/.cmake: $(VENV)/.created
 	@$(pip) "cmake>=3.24" ninja
 	@touch $@
 
-# torch is named in the same command, so that pip does not choose another release of it for the package.
+# torch is named in the same command, so that pip does not choose another release of it for the package. Without the
+# native library the stamp is not written, so that the next run tries again.
 $(VENV)/.installed: $(VENV)/.created $(native_sources)
 	@echo "Installing $(TORCH) and fwdkern into $(VENV); the first time takes minutes."
 	@$(pip) "$(TORCH)" --editable .
-	@test ! -f fwdkern/_native_failure.txt || echo "No native library: $$(cat fwdkern/_native_failure.txt). fwdkern works, more slowly."
-	@touch $@
+	@if [ -f fwdkern/_native_failure.txt ]; then \
+		echo "No native library: $$(cat fwdkern/_native_failure.txt). fwdkern works, more slowly."; \
+	else \
+		touch $@; \
+	fi
 
 $(VENV)/.tools: $(VENV)/.installed pyproject.toml
 	@echo "Installing the tools for tests and checks into $(VENV)."

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -147,7 +148,7 @@ def _digits() -> NamedModel:
 
 
 def _torchvision(name: str) -> NamedModel:
-    models = _import_or_explain("torchvision.models", "torchvision", "torchvision")
+    models = _import_or_explain("torchvision.models", "torchvision")
     known = models.list_models()
     if name not in known:
         raise InputError(f"torchvision has no model {name!r}{_close(name, known)}.")
@@ -167,7 +168,7 @@ def _torchvision(name: str) -> NamedModel:
 
 
 def _timm(name: str) -> NamedModel:
-    timm = _import_or_explain("timm", "timm", "timm")
+    timm = _import_or_explain("timm", "timm")
     if not timm.is_model(name):
         raise InputError(f"timm has no model {name!r}{_close(name, timm.list_models())}.")
     model = timm.create_model(name, pretrained=False)
@@ -187,16 +188,20 @@ def _factory(module_name: str, attribute: str) -> NamedModel:
     # Python puts the script's folder on the path, not the folder the user stands in.
     if "" not in sys.path:
         sys.path.insert(0, "")
-    module = _import_or_explain(module_name, module_name, None)
+    module = _import_or_explain(module_name)
     factory: Callable[[], Any] | None = getattr(module, attribute, None)
     if factory is None:
         raise InputError(f"The module {module_name} has no {attribute!r}{_close(attribute, dir(module))}.")
     if not callable(factory):
         raise InputError(f"{module_name}:{attribute} is a {type(factory).__name__}; it must be a function.")
     try:
-        model = factory()
+        inspect.signature(factory).bind()
     except TypeError as error:
         raise InputError(f"{module_name}:{attribute} cannot be called without arguments ({error}).") from error
+    try:
+        model = factory()
+    except Exception as error:
+        raise InputError(f"{module_name}:{attribute}() failed with {_what(error)}; --debug shows where.") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{module_name}:{attribute}() returned a {type(model).__name__}; it must return an nn.Module.")
     # A factory may well load its own weights, so nothing is claimed about them.
@@ -204,18 +209,26 @@ def _factory(module_name: str, attribute: str) -> NamedModel:
     return NamedModel(f"{module_name}:{attribute}", model, preprocessing, None, trained=True)
 
 
-def _import_or_explain(module_name: str, package: str, install: str | None) -> Any:
+def _import_or_explain(module_name: str, install: str | None = None) -> Any:
+    """Import a module; `install` is the package that brings it, None for a module of the user's own."""
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or module_name
-        if install is not None:
-            raise InputError(f"The package {package} is not installed; run: pip install {install}") from error
+        if install == missing.split(".")[0]:
+            raise InputError(f"The package {install} is not installed; run: pip install {install}") from error
         if module_name == missing or module_name.startswith(missing + "."):
             raise InputError(
                 f"There is no module {module_name}; run fwdkern in the folder that holds it, or install it."
             ) from error
         raise InputError(f"The module {module_name} needs {missing}, which is not installed.") from error
+    except Exception as error:
+        hint = f"; is it the version for torch {torch.__version__}?" if install else "; --debug shows where."
+        raise InputError(f"The module {module_name} cannot be imported: {_what(error)}{hint}") from error
+
+
+def _what(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _mismatches(expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:

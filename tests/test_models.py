@@ -1,5 +1,6 @@
 """Models by name: strict weights, helpful errors, nothing unpickled."""
 
+import importlib
 import json
 import sys
 import types
@@ -24,6 +25,7 @@ def factories(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     module = types.ModuleType("made_up_nets")
     module.good = lambda: nn.Conv2d(1, 2, 3)  # type: ignore[attr-defined]
     module.needs_argument = lambda width: nn.Conv2d(1, width, 3)  # type: ignore[attr-defined]
+    module.broken = lambda: nn.Conv2d(1, 2, 3)(torch.zeros(3))  # type: ignore[attr-defined]
     module.not_a_model = lambda: 7  # type: ignore[attr-defined]
     module.constant = 3  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "made_up_nets", module)
@@ -50,6 +52,7 @@ def test_factory_gives_a_model_in_eval_mode(factories: types.ModuleType) -> None
         ("no_such_module:build", "no module no_such_module"),
         ("made_up_nets:god", "no 'god'; close: good"),
         ("made_up_nets:needs_argument", "cannot be called without arguments"),
+        ("made_up_nets:broken", r"made_up_nets:broken\(\) failed with RuntimeError: .*--debug"),
         ("made_up_nets:not_a_model", "returned a int"),
         ("made_up_nets:constant", "must be a function"),
     ],
@@ -68,8 +71,24 @@ def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, p
         load_model(f"{package}:resnet18")
 
 
+def test_a_package_that_does_not_fit_torch_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for loaded in [name for name in sys.modules if name.split(".")[0] == "timm"]:
+        monkeypatch.delitem(sys.modules, loaded)
+    (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InputError, match=r"timm cannot be imported: RuntimeError: operator .*version for torch"):
+        load_model("timm:resnet18")
+
+
+def _need(package: str) -> None:
+    try:
+        importlib.import_module(package)
+    except Exception as error:
+        pytest.skip(f"{package} cannot be imported: {error}")
+
+
 def test_torchvision_model_brings_its_preprocessing() -> None:
-    pytest.importorskip("torchvision", reason="torchvision is not installed")
+    _need("torchvision")
     named = load_model("torchvision:squeezenet1_1")
     assert named.preprocessing.output_size == (224, 224) and named.preprocessing.resize == 256
     assert named.classes is not None and len(named.classes) == 1000 and not named.trained
@@ -78,7 +97,7 @@ def test_torchvision_model_brings_its_preprocessing() -> None:
 
 
 def test_timm_model_brings_its_preprocessing() -> None:
-    pytest.importorskip("timm", reason="timm is not installed")
+    _need("timm")
     named = load_model("timm:resnet18")
     assert named.preprocessing.output_size is not None and named.preprocessing.channels == 3
     assert not named.trained

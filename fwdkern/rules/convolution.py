@@ -61,7 +61,9 @@ class Convolution(Frozen):
 
     def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
         if self.transposed:
-            return (fold(maps, lambda x: self._apply(x, False, (0,) * len(self.in_size))),)
+            pulled = fold(maps, lambda x: self._apply(x, False, (0,) * len(self.in_size)))
+            # Output padding beyond the stride holds positions that no input reaches.
+            return (pulled[(slice(None),) * 3 + tuple(slice(size) for size in self.in_size)],)
         # A strided convolution ignores its last inputs: the transpose has to give them back, as zeros.
         left_over = tuple(
             n - ((m - 1) * s - 2 * p + d * (k - 1) + 1)

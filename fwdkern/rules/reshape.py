@@ -36,6 +36,8 @@ def permute(call: Call) -> Frozen:
     x = plain(call.args[0])
     marks = torch.empty(tuple(range(2, 2 + x.dim())), device="meta")
     order = [size - 2 for size in call.target(marks, *call.args[1:], **call.kwargs).shape]
+    if order[0] != 0:
+        raise NoRule("a permutation that moves the batch dimension")
     inverse = [0] + [order.index(dim) + 1 for dim in range(x.dim())]
     return _relabel(call, lambda maps: maps.permute(inverse))
 
@@ -44,13 +46,21 @@ def permute(call: Call) -> Frozen:
 @register("slice", aten.index_select.default, aten.flip.default, aten.roll.default)
 def slices(call: Call) -> Frozen:
     """Some of the values, or all of them in another order."""
-    if call.target in (aten.slice.Tensor, aten.select.int, aten.narrow.default):
-        dim = call.argument(1, "dim", 0)
-        if dim % plain(call.args[0]).dim() == 0:
-            raise NoRule("a slice along the batch dimension")
+    if 0 in _moved_dimensions(call):
+        raise NoRule("a slice, flip or shift along the batch dimension mixes examples")
     if call.target is aten.slice.Tensor:
         return _relabel(call, _slice_transpose(call))
     return _relabel(call)
+
+
+def _moved_dimensions(call: Call) -> set[int]:
+    if call.target is aten.roll.default:
+        # Without dimensions the flattened tensor is rolled.
+        given = call.argument(2, "dims", [0]) or [0]
+    else:
+        given = call.argument(1, "dim" if call.target is not aten.flip.default else "dims", 0)
+    rank = plain(call.args[0]).dim()
+    return {dim % rank for dim in ([given] if isinstance(given, int) else given)}
 
 
 def _slice_transpose(call: Call) -> Callable[[Tensor], Tensor]:
@@ -89,6 +99,8 @@ def shuffle(call: Call) -> Frozen:
 def pad(call: Call) -> Frozen:
     """Zeros, a constant (which is bias mass), or copies of border values in any of torch's padding modes."""
     x, widths = plain(call.args[0]), list(call.args[1])
+    if len(widths) == 2 * x.dim() and any(widths[-2:]):
+        raise NoRule("padding along the batch dimension")
     constant = call.target is aten.constant_pad_nd.default or (
         call.target is aten.pad.default and call.argument(2, "mode", "constant") == "constant"
     )

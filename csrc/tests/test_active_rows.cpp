@@ -14,7 +14,9 @@ void check_random_gate(std::mt19937& random, int64_t channels, int64_t positions
     const int64_t position_stride = channels_last ? channels : 1;
     std::bernoulli_distribution draw(density);
     std::vector<uint8_t> gate(channels * positions);
-    for (auto& g : gate) g = draw(random);
+    // Any byte but 0 counts as active, as reinterpreted tensors may hold.
+    std::uniform_int_distribution<int> byte(1, 255);
+    for (auto& g : gate) g = draw(random) ? static_cast<uint8_t>(byte(random)) : 0;
 
     std::vector<int64_t> offset(positions + 1, -1);
     const int64_t rows = fwdkern::count_active_rows(gate.data(), channels, positions, channel_stride,

@@ -4,7 +4,7 @@
 
 namespace fwdkern {
 
-// Row lists of a gate [channels, positions] with any strides (in elements):
+// Row lists of a gate [channels, positions] (0 is inactive) with any strides (in elements):
 // row_offset [positions + 1], row_channel [rows], rows grouped by position, channels ascending.
 // Two passes, so that the caller can allocate row_channel between them.
 

@@ -1,10 +1,12 @@
 """Image beside maps: the right colours in the right places, and odd inputs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from fwdkern import Relevance, viz
+from fwdkern import viz
 from fwdkern.errors import InputError
 from tests.viz.pictures import cells, inside, render, result, words
 
@@ -47,7 +49,7 @@ def test_title_names_class_value_and_error() -> None:
     scores = torch.full((1, 2, 4, 4), 0.5)
     classes = [f"name{i}" for i in range(10)]
     good = result(scores, torch.tensor([[3, 7]]))
-    wrong = Relevance(scores, good.bias, good.outputs + 0.25, good.units, "fc", "pixels", "forward", True, "by hand")
+    wrong = replace(good, outputs=good.outputs + 0.25, note="by hand", _delta=None)
     text = words(viz.compare(torch.rand(1, 3, 4, 4), wrong, classes=classes))
     assert "class 3 (name3) value 8.25" in text and "class 7 (name7)" in text
     assert "completeness error 2.5e-01" in text and "by hand" in text.replace("\n", " ")

@@ -7,11 +7,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from fwdkern.engine.attribution import Request, attribute, attribute_forward, union_boxes
+from fwdkern.engine.attribution import Job, Request, union_boxes
 from fwdkern.engine.checks import check_input
+from fwdkern.engine.decomposition import decompose
 from fwdkern.engine.dense import receptive_boxes
 from fwdkern.engine.features import parse_features
-from fwdkern.engine.planner import parse_bytes
+from fwdkern.engine.memory import parse_bytes
+from fwdkern.engine.options import parse_options
+from fwdkern.engine.planner import Plan
 from fwdkern.engine.tape import Tape, record
 from fwdkern.engine.units import parse_target, parse_units
 from fwdkern.errors import InputError, LayerError
@@ -140,6 +143,8 @@ class FusedModel(nn.Module):
         features: str | Tensor = "pixels",
         bias: str = "uniform",
         mode: str = "auto",
+        backend: str = "auto",
+        memory: int | str = "2GiB",
         strict: bool = False,
     ) -> Relevance:
         """Maps of class scores.
@@ -153,19 +158,17 @@ class FusedModel(nn.Module):
             bias: bias mass spread evenly (``"uniform"``, the thesis), over each unit's receptive field
                 (``"receptive_field"``), or left out of the maps (``"separate"``).
             mode: ``"auto"``, ``"forward"`` or ``"reverse"``; results agree to rounding.
+            backend: ``"auto"``, ``"torch"`` (dense, any device and dtype) or ``"cpu"`` (compiled active rows).
+            memory: most that is held beside the result, as ``"2GiB"`` or bytes.
             strict: raise instead of warn where a map does not sum to its unit's value.
 
         Returns:
             Relevance with scores ``[B, K, *features]``.
         """
         tape, network = self._record(inputs)
-        if network.output is None:
-            raise InputError("this network does not return one tensor that depends on its input; use attribute_units")
-        layer, note = self._explained_output(network)
-        step = tape.find(layer)
-        units = parse_target(target, tape.steps[step].value)
-        request = Request(step, units, layer)
-        result = attribute(tape, request, parse_features(features, tape.input), bias, mode, strict)
+        request, note = self._class_request(network, tape, target)
+        options = parse_options(bias, mode, "dense", backend, memory, strict)
+        (result,) = Job(network, tape, [request], parse_features(features, tape.input), options).run()
         result.note = note
         return result
 
@@ -177,6 +180,9 @@ class FusedModel(nn.Module):
         features: str | Tensor = "pixels",
         bias: str = "uniform",
         mode: str = "auto",
+        layout: str = "dense",
+        backend: str = "auto",
+        memory: int | str = "2GiB",
         strict: bool = False,
     ) -> Relevance:
         """Maps of a layer's units.
@@ -184,14 +190,16 @@ class FusedModel(nn.Module):
         Args:
             layer: a name from ``net.layers``.
             units: ``"all"``, ``"channels"`` (the sum over each channel's positions), or coordinates ``[K, rank]``.
+            layout: ``"dense"``, or ``"window"`` for maps cropped to the size of the largest receptive field;
+                ``origin`` ``[B, K, 2]`` of the result says where each lies. Outside its window a map is β/N.
 
         The other arguments are those of ``attribute``.
         """
         name = self.layer(layer).name
-        tape, _ = self._record(inputs)
-        step = tape.find(name)
-        request = Request(step, parse_units(units, tape.steps[step].value, name), name)
-        return attribute(tape, request, parse_features(features, tape.input), bias, mode, strict)
+        options = parse_options(bias, mode, layout, backend, memory, strict)
+        tape, network = self._record(inputs)
+        request = _unit_request(tape, name, units)
+        return Job(network, tape, [request], parse_features(features, tape.input), options).run()[0]
 
     def iter_units(
         self,
@@ -202,20 +210,26 @@ class FusedModel(nn.Module):
         features: str | Tensor = "pixels",
         bias: str = "uniform",
         mode: str = "auto",
+        layout: str = "dense",
+        backend: str = "auto",
         strict: bool = False,
     ) -> Iterator[Relevance]:
         """``attribute_units`` in parts whose maps together with the work on them stay within ``memory``."""
         name = self.layer(layer).name
-        limit = parse_bytes(memory)
-        tape, _ = self._record(inputs)
-        step, parsed = tape.find(name), parse_features(features, tape.input)
-        chosen = parse_units(units, tape.steps[step].value, name)
-        # A part's maps, the pulled targets they come from, and the check's copy of some of them.
-        each = 3 * len(tape.input) * tape.input.element_size() * max(parsed.count, tape.input[0].numel())
-        size = max(1, limit // each) if chosen.flat is not None else chosen.count
-        starts = range(0, chosen.count, size)
-        parts = (chosen if chosen.flat is None else chosen.part(i, min(i + size, chosen.count)) for i in starts)
-        return (attribute(tape, Request(step, part, name), parsed, bias, mode, strict) for part in parts)
+        half = max(parse_bytes(memory) // 2, 1)
+        options = parse_options(bias, mode, layout, backend, half, strict)
+        tape, network = self._record(inputs)
+        parsed = parse_features(features, tape.input)
+        whole = _unit_request(tape, name, units)
+        # Beside a part's maps the check holds a float64 copy of some of them.
+        each = 2 * len(tape.input) * tape.input.element_size() * Job(network, tape, [whole], parsed, options).map_size
+        size = max(1, half // each) if whole.units.flat is not None else whole.units.count
+        for start in range(0, whole.units.count, size):
+            part = whole
+            if size < whole.units.count:
+                stop = min(start + size, whole.units.count)
+                part = Request(whole.step, whole.units.part(start, stop), name)
+            yield Job(network, tape, [part], parsed, options).run()[0]
 
     def attribute_layers(
         self,
@@ -223,20 +237,78 @@ class FusedModel(nn.Module):
         layers: Iterable[str],
         features: str | Tensor = "pixels",
         bias: str = "uniform",
+        layout: str = "dense",
+        backend: str = "auto",
+        memory: int | str = "2GiB",
         strict: bool = False,
     ) -> dict[str, Relevance]:
         """Maps of every unit of several layers in one forward-mode pass; keys are the names as given."""
         if isinstance(layers, str):
             raise InputError(f"layers must be several names, got {layers!r}: use [{layers!r}] or attribute_units")
-        asked = list(layers)
-        names = [self.layer(name).name for name in asked]
-        tape, _ = self._record(inputs)
-        requests = []
-        for name in names:
-            step = tape.find(name)
-            requests.append(Request(step, parse_units("all", tape.steps[step].value, name), name))
-        results = attribute_forward(tape, requests, parse_features(features, tape.input), bias, strict)
-        return dict(zip(asked, results, strict=True))
+        asked = {name: self.layer(name).name for name in layers}
+        if not asked:
+            raise InputError("layers: no layer was asked for")
+        options = parse_options(bias, "forward", layout, backend, memory, strict)
+        tape, network = self._record(inputs)
+        requests = [_unit_request(tape, name, "all") for name in dict.fromkeys(asked.values())]
+        results = Job(network, tape, requests, parse_features(features, tape.input), options).run()
+        by_name = {result.layer: result for result in results}
+        return {name: by_name[layer] for name, layer in asked.items()}
+
+    def decompose(
+        self,
+        inputs: Tensor,
+        target: int | list[Any] | Tensor | None,
+        layer: str,
+        top: int = 16,
+        features: str | Tensor = "pixels",
+        bias: str = "uniform",
+        backend: str = "auto",
+        memory: int | str = "2GiB",
+    ) -> Relevance:
+        """A class map as a sum of unit maps: V_class = Σ_u g_u · V_u + rest (design section 3).
+
+        Args:
+            target: one class per input, as in ``attribute``; layer: whose units; top: how many of them, by |g_u · a_u|.
+            bias: ``"uniform"`` or ``"separate"``.
+
+        Returns:
+            Relevance whose rows are g_u · V_u for the strongest units first and then the rest; ``outputs`` are
+            g_u · a_u, ``units`` ``[B, top, rank]``. The rows sum to the class map.
+        """
+        if not isinstance(top, int) or top < 1:
+            raise InputError(f"top={top!r} is not a positive number of units")
+        if bias == "receptive_field":
+            raise InputError('bias="receptive_field" has no meaning for the rest row; use "uniform" or "separate"')
+        name = self.layer(layer).name
+        options = parse_options(bias, "auto", "dense", backend, memory, False)
+        tape, network = self._record(inputs)
+        request, _ = self._class_request(network, tape, target)
+        own = _unit_request(tape, name, "all")
+        return decompose(network, tape, request, own, top, parse_features(features, tape.input), options)
+
+    def plan(
+        self,
+        inputs: Tensor,
+        layer: str | None = None,
+        units: str | Tensor = "all",
+        target: int | list[Any] | Tensor | str | None = None,
+        features: str | Tensor = "pixels",
+        mode: str = "auto",
+        layout: str = "dense",
+        backend: str = "auto",
+        memory: int | str = "2GiB",
+    ) -> Plan:
+        """How ``attribute`` (without ``layer``) or ``attribute_units`` would serve a request; print it for a table of
+        engines, modes, multiply counts, predicted seconds and bytes."""
+        options = parse_options("uniform", mode, layout, backend, memory, False)
+        name = None if layer is None else self.layer(layer).name
+        tape, network = self._record(inputs)
+        if name is None:
+            request, _ = self._class_request(network, tape, target)
+        else:
+            request = _unit_request(tape, name, units)
+        return Job(network, tape, [request], parse_features(features, tape.input), options).plan
 
     def receptive_field(self, layer: str, units: str | Tensor) -> Tensor:
         """Where units look, int64 ``[K, 4]``: y0, x0, y1, x1, half open, clipped to the image.
@@ -287,9 +359,19 @@ class FusedModel(nn.Module):
         network = self._network_for(x)
         return record(network, x), network
 
-    def _explained_output(self, network: Network) -> tuple[str, str]:
-        assert network.output is not None
-        layer = network.index[network.output]
+    def _class_request(self, network: Network, tape: Tape, target: object) -> tuple[Request, str]:
+        """The request for class scores, and what a reader of its maps must know."""
+        if network.output is None:
+            raise InputError("this network does not return one tensor that depends on its input; use attribute_units")
+        layer, note = network.index[network.output], ""
+        name = layer.name
         if layer.operator in SOFTMAX:
-            return layer.parents[0], f"the maps explain {layer.parents[0]!r}, the logits below {layer.name!r}"
-        return layer.name, ""
+            name = layer.parents[0]
+            note = f"the maps explain {name!r}, the logits below {layer.name!r}"
+        step = tape.find(name)
+        return Request(step, parse_target(target, tape.steps[step].value), name), note
+
+
+def _unit_request(tape: Tape, name: str, units: str | Tensor) -> Request:
+    step = tape.find(name)
+    return Request(step, parse_units(units, tape.steps[step].value, name), name)

@@ -21,6 +21,8 @@ class Relevance:
         layer: the layer whose units they are; where a softmax ends the network, the layer below it.
         features: what the slices are, ``"pixels"``, ``"channels"`` or ``"segments"``.
         mode: how the maps were computed, ``"forward"`` or ``"reverse"``.
+        origin: with ``layout="window"``, the image position (y, x) of each map's first pixel, ``[B, K, 2]``.
+        outside: the part of each unit's value that lies outside its window, ``[B, K]``.
         note: what a reader of the maps must know, for example that they explain the logits below a softmax.
     """
 
@@ -32,6 +34,8 @@ class Relevance:
     features: str
     mode: str
     bias_in_scores: bool = True
+    origin: Tensor | None = None
+    outside: Tensor | None = None
     note: str = ""
     _delta: Tensor | None = field(default=None, repr=False)
 
@@ -41,7 +45,8 @@ class Relevance:
         if self._delta is None:
             # Summed in float64, some units at a time: the sum of 50 000 floats must not be the error it measures.
             total = torch.cat([part.double().flatten(2).sum(2) for part in self.scores.split(64, 1)], 1)
-            explained = total if self.bias_in_scores else total + self.bias.double()
+            rest = self.outside if self.bias_in_scores else self.bias
+            explained = total if rest is None else total + rest.double()
             self._delta = (self.outputs.double() - explained).to(self.outputs.dtype)
         return self._delta
 

@@ -1,21 +1,25 @@
 """From a tape and a request to a result."""
 
-import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from fwdkern.engine.dense import forward_maps, receptive_boxes, reverse_maps, slice_bytes
+from fwdkern.engine.completeness import check_completeness
+from fwdkern.engine.dense import bias_mass, forward_maps, receptive_boxes, reverse_maps
 from fwdkern.engine.features import Features
-from fwdkern.engine.planner import make_plan, require_memory
-from fwdkern.engine.tape import Tape
+from fwdkern.engine.memory import require_memory
+from fwdkern.engine.options import Options
+from fwdkern.engine.planner import Plan, Way, choose, plan_dense, plan_rows, rows_obstacle, worth_rows
+from fwdkern.engine.rows.program import NoRowForm, Program, compile_program
+from fwdkern.engine.rows.run import Output, run_forward, run_reverse
+from fwdkern.engine.tape import Tape, record
 from fwdkern.engine.units import Units
-from fwdkern.errors import CompletenessError, CompletenessWarning, InputError
+from fwdkern.engine.window import Window
+from fwdkern.errors import InputError
+from fwdkern.graph import Network
 from fwdkern.relevance import Relevance
-
-# Largest completeness error relative to the unit's value or the sum of its map's magnitudes, whichever is larger.
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 
 
 @dataclass(frozen=True)
@@ -27,100 +31,196 @@ class Request:
     layer: str
 
 
-def attribute(tape: Tape, request: Request, features: Features, bias: str, mode: str, strict: bool) -> Relevance:
-    """The maps of one layer's units, in whichever mode is cheaper or named."""
-    units = request.units
-    plan = make_plan(mode, features.count, units.count, slice_bytes(tape, [request.step]))
-    if plan.mode == "forward":
-        return attribute_forward(tape, [request], features, bias, strict)[0]
-    x = tape.input
-    scores, mass = _empty_result(tape, units, features)
-    for start, stop, pulled, pulled_bias in reverse_maps(tape, request.step, units, plan.chunk):
-        scores[:, start:stop] = features.contract(pulled, x)
-        mass[:, start:stop] = pulled_bias.T
-    return _finish(tape, request, features, scores, mass, bias, strict, "reverse")
+class Job:
+    """Some requests for different steps of one tape: planned, then run."""
 
+    def __init__(
+        self, network: Network, tape: Tape, requests: list[Request], features: Features, options: Options
+    ) -> None:
+        self.network, self.tape, self.requests = network, tape, requests
+        self.features, self.options = features, options
+        self.steps = [request.step for request in requests]
+        if options.layout == "window" and (features.kind != "pixels" or tape.input.dim() != 4):
+            raise InputError('layout="window" crops maps of pixels of images [B, C, H, W]; use layout="dense"')
 
-def attribute_forward(
-    tape: Tape, requests: list[Request], features: Features, bias: str, strict: bool
-) -> list[Relevance]:
-    """The maps of several layers' units in one pass of forward mode."""
-    steps = list(dict.fromkeys(request.step for request in requests))
-    plan = make_plan("forward", features.count, 1, slice_bytes(tape, steps))
-    size = sum(r.units.count for r in requests) * features.count * len(tape.input) * tape.input.element_size()
-    require_memory(size, "the maps of these units")
-    results = [_empty_result(tape, request.units, features) for request in requests]
-    for start, stop, maps in forward_maps(tape, features, steps, plan.chunk):
-        for request, (scores, mass) in zip(requests, results, strict=True):
-            rows = request.units.gather(maps[request.step])  # [slices + 1, B, K]
-            scores[:, :, start:stop] = rows[:-1].permute(1, 2, 0)
-            mass.copy_(rows[-1])
-    return [
-        _finish(tape, request, features, scores, mass, bias, strict, "forward")
-        for request, (scores, mass) in zip(requests, results, strict=True)
-    ]
+    @cached_property
+    def plan(self) -> Plan:
+        """The ways weighed and the one chosen. Several layers are always one pass of forward mode."""
+        targets = sum(request.units.count for request in self.requests)
+        ways = plan_dense(self.tape, self.steps, self.features.count, targets, self.options)
+        notes = []
+        reason = rows_obstacle(self.tape, self.options)
+        if reason is None and not worth_rows(ways) and self.options.backend == "auto":
+            reason = "the dense engine is done before row lists are made"
+        if reason is None:
+            try:
+                tape, program = self._compiled(0)
+                ways += plan_rows(tape, program, self.features, targets, len(self.tape.input), self.options)
+            except NoRowForm as obstacle:
+                reason = str(obstacle)
+        if reason is not None:
+            notes.append(f"rows: {reason}")
+        if len(self.requests) > 1:
+            ways = [way for way in ways if way.mode == "forward"]
+        return choose(ways, self.options, notes)
 
+    @property
+    def map_size(self) -> int:
+        """Numbers in one map of the first request."""
+        window = self._windows(self.requests[0])
+        return torch.Size(self.features.shape if window is None else window.size).numel()
 
-def _empty_result(tape: Tape, units: Units, features: Features) -> tuple[Tensor, Tensor]:
-    x = tape.input
-    batch = x.shape[0]
-    require_memory(batch * units.count * features.count * x.element_size(), "the maps of these units")
-    return x.new_empty(batch, units.count, features.count), x.new_empty(batch, units.count)
+    def run(self) -> list[Relevance]:
+        """The results of all requests, in order."""
+        windows = [self._windows(request) for request in self.requests]
+        shapes = [self.features.shape if window is None else window.size for window in windows]
+        x = self.tape.input
+        sizes = [len(x) * r.units.count * torch.Size(s).numel() for r, s in zip(self.requests, shapes, strict=True)]
+        require_memory(sum(sizes) * x.element_size(), "the maps of these units")
+        way = self.plan.chosen
+        scores = [
+            x.new_zeros(len(x), request.units.count, *shape)
+            for request, shape in zip(self.requests, shapes, strict=True)
+        ]
+        if way.engine == "dense" and way.mode == "reverse":
+            masses = [self._run_dense_reverse(way, scores[0], windows[0])]
+        else:
+            if way.engine == "dense":
+                self._run_dense_forward(way, scores, windows)
+            else:
+                self._run_rows(way, scores, windows)
+            mass = bias_mass(self.tape, self.steps)
+            masses = [request.units.gather(mass[request.step]) for request in self.requests]
+        return [
+            self._finish(request, part, own, window, way.mode)
+            for request, part, own, window in zip(self.requests, scores, masses, windows, strict=True)
+        ]
 
+    def _compiled(self, example: int) -> tuple[Tape, Program]:
+        """Tape and program of one input of the batch."""
+        tape = self.network_tape(example)
+        needs = {request.step: request.units.mask(example) for request in self.requests}
+        return tape, compile_program(tape, needs)
 
-def _finish(
-    tape: Tape,
-    request: Request,
-    features: Features,
-    scores: Tensor,
-    mass: Tensor,
-    bias: str,
-    strict: bool,
-    mode: str,
-) -> Relevance:
-    step, units = tape.steps[request.step], request.units
-    if bias == "uniform":
-        even = scores.new_ones(1, 1, _positions(tape.input)) / _positions(tape.input)
-        scores += features.spread(even) * mass.unsqueeze(2)
-    elif bias == "receptive_field":
-        for example in range(len(scores)):
-            inside = _inside_field(tape, request, example, scores.dtype)
-            weights = features.spread(inside.unsqueeze(0))
-            scores[example] += weights[example if len(weights) > 1 else 0] * mass[example].unsqueeze(1)
-    elif bias != "separate":
-        raise InputError(f'bias={bias!r} is not one of "uniform", "receptive_field", "separate"')
-    result = Relevance(
-        scores.unflatten(2, features.shape),
-        mass,
-        units.gather(step.value),
-        units.index,
-        request.layer,
-        features.kind,
-        mode,
-        bias_in_scores=bias != "separate",
-    )
-    check_completeness(result, strict)
-    return result
+    def network_tape(self, example: int) -> Tape:
+        """The tape of one input alone: the row engine takes inputs one by one."""
+        if len(self.tape.input) == 1:
+            return self.tape
+        if self.network.batch is not None:
+            raise NoRowForm(f"the network fixes a batch of {self.network.batch}, and rows take one input at a time")
+        return record(self.network, self.tape.input[example : example + 1])
+
+    def _output(self, request: Request, example: int, scores: Tensor, window: Window | None) -> Output:
+        flat = request.units.flat
+        if flat is not None:
+            flat = flat[example if len(flat) > 1 else 0]
+        if window is None:
+            return Output(request.step, flat, scores.flatten(1))
+        return Output(request.step, flat, scores, window.origin[example if len(window.origin) > 1 else 0])
+
+    def _run_rows(self, way: Way, scores: list[Tensor], windows: list[Window | None]) -> None:
+        labels = self.features.labels
+        for example in range(len(self.tape.input)):
+            tape, program = self._compiled(example)
+            outputs = [
+                self._output(request, example, part[example], window)
+                for request, part, window in zip(self.requests, scores, windows, strict=True)
+            ]
+            own = labels[example if len(labels) > 1 else 0]
+            if way.mode == "forward":
+                run_forward(tape, program, self.features, own, outputs, way.size)
+            else:
+                run_reverse(tape, program, self.features, own, outputs[0], way.size)
+
+    def _run_dense_forward(self, way: Way, scores: list[Tensor], windows: list[Window | None]) -> None:
+        for start, stop, maps in forward_maps(self.tape, self.features, self.steps, way.size):
+            for request, part, window in zip(self.requests, scores, windows, strict=True):
+                rows = request.units.gather(maps[request.step]).permute(1, 2, 0)  # [B, K, slices]
+                if window is None:
+                    part.flatten(2)[:, :, start:stop] = rows
+                else:
+                    window.place(rows, start, part)
+
+    def _run_dense_reverse(self, way: Way, scores: Tensor, window: Window | None) -> Tensor:
+        """Fill the scores of the one request; returns its units' bias mass ``[B, K]``."""
+        (request,) = self.requests
+        mass = scores.new_zeros(scores.shape[:2])
+        for start, stop, pulled, part in reverse_maps(self.tape, request.step, request.units, way.size):
+            mass[:, start:stop] = part.T
+            maps = self.features.contract(pulled, self.tape.input)
+            scores[:, start:stop] = (
+                maps.view_as(scores[:, start:stop]) if window is None else window.crop(maps, start, stop)
+            )
+        return mass
+
+    def _windows(self, request: Request) -> Window | None:
+        if self.options.layout == "dense":
+            return None
+        return Window(self._fields(request), tuple(self.tape.input.shape[2:]))
+
+    def _fields(self, request: Request) -> Tensor:
+        """Receptive fields of a request's units, int64 ``[1 or B, 4, K]``: y0, x0, y1, x1."""
+        boxes = receptive_boxes(self.tape, [request.step])[request.step][:, :1]
+        examples = 1 if request.units.flat is None else len(request.units.flat)
+        return torch.stack([union_boxes(request.units, boxes, example) for example in range(examples)])
+
+    def _finish(self, request: Request, scores: Tensor, mass: Tensor, window: Window | None, mode: str) -> Relevance:
+        outside = None
+        positions = _positions(self.tape.input)
+        if self.options.bias == "uniform":
+            if window is None:
+                even = scores.new_full((1, 1, positions), 1 / positions)
+                scores.flatten(2).add_(self.features.spread(even) * mass.unsqueeze(2))
+            else:
+                scores += (mass / positions)[:, :, None, None]
+                outside = mass * (1 - scores.shape[2] * scores.shape[3] / positions)
+        elif self.options.bias == "receptive_field":
+            fields = self._fields(request)
+            for example in range(len(scores)):
+                own = fields[example if len(fields) > 1 else 0]
+                if window is None:
+                    weights = self.features.spread(field_weights(own, self.tape.input, None, scores.dtype))
+                    weights = weights[example if len(weights) > 1 else 0].view_as(scores[example])
+                else:
+                    weights = field_weights(own, self.tape.input, window.of(example), scores.dtype)
+                    weights = weights.view_as(scores[example])
+                scores[example] += weights * mass[example].view(-1, *[1] * (scores.dim() - 2))
+        result = Relevance(
+            scores,
+            mass,
+            request.units.gather(self.tape.steps[request.step].value),
+            request.units.index,
+            request.layer,
+            self.features.kind,
+            mode,
+            bias_in_scores=self.options.bias != "separate",
+            origin=None if window is None else window.origin.expand(len(scores), -1, -1),
+            outside=outside,
+        )
+        check_completeness(result, self.options.strict)
+        return result
 
 
 def _positions(x: Tensor) -> int:
     return x.shape[2:].numel() if x.dim() > 2 else x.shape[1]
 
 
-def _inside_field(tape: Tape, request: Request, example: int, dtype: torch.dtype) -> Tensor:
-    """Weights ``[K, N]`` that spread one unit's bias mass over its receptive field; over all of the input for a unit
-    that sees none of it."""
-    x = tape.input
+def field_weights(
+    fields: Tensor, x: Tensor, window: tuple[Tensor, tuple[int, int]] | None, dtype: torch.dtype
+) -> Tensor:
+    """Weights ``[1, K, N]`` (or crops of them) that spread a unit's bias mass evenly over its receptive field; over
+    all of the input for a unit that sees none of it. ``fields`` is ``[4, K]``."""
     height, width = x.shape[2:] if x.dim() == 4 else (1, _positions(x))
-    boxes = receptive_boxes(tape, [request.step])[request.step][:, example : example + 1]
-    y0, x0, y1, x1 = union_boxes(request.units, boxes, example)
-    row = torch.arange(height, device=x.device)[:, None]
-    column = torch.arange(width, device=x.device)
-    sides = [side[:, None, None] for side in (y0, x0, y1, x1)]
-    inside = (row >= sides[0]) & (row < sides[2]) & (column >= sides[1]) & (column < sides[3])  # [K, H, W]
-    inside |= ~inside.flatten(1).any(1)[:, None, None]
-    weights = inside.flatten(1).to(dtype)
-    return weights / weights.sum(1, keepdim=True)
+    whole = torch.tensor([0, 0, height, width], device=x.device)[:, None]
+    sees = (fields[2] > fields[0]) & (fields[3] > fields[1])
+    y0, x0, y1, x1 = (side[:, None, None] for side in torch.where(sees, fields, whole))
+    corner, size = (
+        (torch.zeros(1, 2, dtype=torch.int64, device=x.device), (height, width)) if window is None else window
+    )
+    row = corner[:, 0, None, None] + torch.arange(size[0], device=x.device)[:, None]
+    column = corner[:, 1, None, None] + torch.arange(size[1], device=x.device)
+    inside = (row >= y0) & (row < y1) & (column >= x0) & (column < x1)  # [K, h, w]
+    return (inside / ((y1 - y0) * (x1 - x0))).to(dtype).flatten(1)[None]
 
 
 def union_boxes(units: Units, boxes: Tensor, example: int = 0) -> Tensor:
@@ -130,30 +230,3 @@ def union_boxes(units: Units, boxes: Tensor, example: int = 0) -> Tensor:
         return torch.cat([flat[:2].amin(2), flat[2:].amax(2)])
     chosen = units.flat[example if len(units.flat) > 1 else 0]
     return boxes.reshape(4, -1)[:, chosen]
-
-
-def _unit(result: Relevance, example: int, row: int) -> list[int] | int:
-    per_example = result.units.shape == result.outputs.shape and len(result.units) == len(result.outputs)
-    return (result.units[example, row] if per_example else result.units[row]).tolist()
-
-
-def check_completeness(result: Relevance, strict: bool) -> None:
-    """Warn, or raise if ``strict``, where a map does not sum to its unit's value."""
-    tolerance = TOLERANCE[result.scores.dtype]
-    magnitude = torch.cat([part.abs().flatten(2).sum(2) for part in result.scores.split(64, 1)], 1)
-    scale = torch.maximum(result.outputs.abs(), magnitude).clamp_min(torch.finfo(result.scores.dtype).tiny)
-    relative = result.delta.abs() / scale
-    wrong = ~(relative <= tolerance)
-    if not wrong.any():
-        return
-    example, row = wrong.nonzero()[0].tolist()
-    message = (
-        f"{int(wrong.sum())} of {wrong.numel()} maps of layer {result.layer!r} do not sum to their unit's value: "
-        f"largest relative error {float(relative.nan_to_num(torch.inf).max()):.2g}, tolerance {tolerance:.0e} for "
-        f"{result.scores.dtype}; the first is input {example}, unit {_unit(result, example, row)}, "
-        f"value {float(result.outputs[example, row]):.6g}, error {float(result.delta[example, row]):.3g}. "
-        "Compute in float64 to tell rounding from a defect"
-    )
-    if strict:
-        raise CompletenessError(message)
-    warnings.warn(message, CompletenessWarning, stacklevel=5)

@@ -16,35 +16,35 @@ def forward_maps(
     """Carry the maps from the input to the wanted steps, ``chunk`` slices at a time.
 
     Yields:
-        start, stop and for every wanted step its maps ``[stop − start + 1, B, *shape]``, the last slice the bias mass.
+        start, stop and for every wanted step its maps ``[stop − start, B, *shape]``.
     """
-    order = tape.ancestors(wanted)
-    last_use = _last_use(tape, order)
     for start in range(0, features.count, chunk):
         stop = min(start + chunk, features.count)
-        maps = {0: features.seed(tape.input, start, stop)}
-        for i in order:
-            if i not in maps:
-                maps[i] = _forward_step(tape, i, maps)
-            for parent in tape.steps[i].parents:
-                if last_use[parent] == i and parent not in wanted:
-                    maps.pop(parent, None)
-        yield start, stop, {i: maps[i] for i in wanted}
+        yield start, stop, _carry(tape, features.seed(tape.input, start, stop), wanted, with_offsets=False)
 
 
-def _forward_step(tape: Tape, i: int, maps: dict[int, Tensor]) -> Tensor:
-    frozen = tape.steps[i].frozen
-    assert frozen is not None and not isinstance(frozen, str)
-    out = frozen.forward(*(maps[parent] for parent in tape.steps[i].parents))
-    if frozen.offset is not None:
-        out = out.clone() if _may_alias(out, maps, tape.steps[i].parents) else out
-        out[-1] += frozen.offset
-    return out
+def bias_mass(tape: Tape, wanted: list[int]) -> dict[int, Tensor]:
+    """The bias mass β of every unit of the wanted steps, ``[B, *shape]``: what a zero input gives with the
+    coefficients frozen at this one."""
+    maps = _carry(tape, torch.zeros_like(tape.input).unsqueeze(0), wanted, with_offsets=True)
+    return {i: mass[0] for i, mass in maps.items()}
 
 
-def _may_alias(out: Tensor, maps: dict[int, Tensor], parents: tuple[int, ...]) -> bool:
-    memory = out.untyped_storage().data_ptr()
-    return 0 in out.stride() or any(maps[p].untyped_storage().data_ptr() == memory for p in parents)
+def _carry(tape: Tape, seed: Tensor, wanted: list[int], with_offsets: bool) -> dict[int, Tensor]:
+    """Apply the frozen operators to ``[S, B, *input shape]``, with or without what they add by themselves."""
+    order = tape.ancestors(wanted)
+    last_use = _last_use(tape, order)
+    maps = {0: seed}
+    for i in order[1:]:
+        step = tape.steps[i]
+        assert step.frozen is not None and not isinstance(step.frozen, str)
+        maps[i] = step.frozen.forward(*(maps[parent] for parent in step.parents))
+        if with_offsets and step.frozen.offset is not None:
+            maps[i] = maps[i] + step.frozen.offset
+        for parent in step.parents:
+            if last_use[parent] == i and parent not in wanted:
+                maps.pop(parent, None)
+    return {i: maps[i] for i in wanted}
 
 
 def _last_use(tape: Tape, order: list[int]) -> dict[int, int]:
@@ -57,21 +57,34 @@ def reverse_maps(tape: Tape, step: int, units: Units, chunk: int) -> Iterator[tu
     Yields:
         start, stop, the pulled targets ``[stop − start, B, *input shape]`` and their bias mass ``[stop − start, B]``.
     """
-    order = tape.ancestors([step])
     for start in range(0, units.count, chunk):
         stop = min(start + chunk, units.count)
-        pulled = {step: units.seed(start, stop, tape.steps[step].value)}
-        bias = tape.input.new_zeros(stop - start, tape.input.shape[0])
-        for i in reversed(order):
-            frozen = tape.steps[i].frozen
-            if frozen is None or isinstance(frozen, str) or i not in pulled:
-                continue
-            rows = pulled.pop(i)
-            if frozen.offset is not None:
-                bias += (rows * frozen.offset).flatten(2).sum(2)
-            for parent, part in zip(tape.steps[i].parents, frozen.reverse(rows), strict=True):
-                pulled[parent] = pulled[parent] + part if parent in pulled else part
-        yield start, stop, pulled[0], bias
+        seed = units.seed(start, stop, tape.steps[step].value)
+        pulled, mass = pull(tape, step, seed)
+        yield start, stop, pulled[0], mass
+
+
+def pull(tape: Tape, step: int, seed: Tensor, cut: int | None = None) -> tuple[dict[int, Tensor], Tensor]:
+    """Pull linear forms of one step's units back to the input.
+
+    Args:
+        seed: ``[K, B, *shape]``; cut: a step at which they stop instead.
+
+    Returns:
+        What arrives at the input (key 0) and at the cut, ``[K, B, *shape]`` (absent where no path leads there), and
+        the bias mass ``[K, B]`` met on the way.
+    """
+    pulled, mass = {step: seed}, seed.new_zeros(seed.shape[:2])
+    for i in reversed(tape.ancestors([step])[1:]):
+        if i == cut or i not in pulled:
+            continue
+        frozen, rows = tape.steps[i].frozen, pulled.pop(i)
+        assert frozen is not None and not isinstance(frozen, str)
+        if frozen.offset is not None:
+            mass += (rows * frozen.offset).flatten(2).sum(2)
+        for parent, part in zip(tape.steps[i].parents, frozen.reverse(rows), strict=True):
+            pulled[parent] = pulled[parent] + part if parent in pulled else part
+    return pulled, mass
 
 
 def slice_bytes(tape: Tape, wanted: list[int]) -> int:

@@ -24,15 +24,12 @@ class Features:
     kind: str
 
     def seed(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """Forward mode's beginning: slices start..stop of the input's own maps, then a zero slice for the bias mass.
-
-        Args:
-            x: ``[B, *shape]``.
+        """Forward mode's beginning: slices start..stop of the own maps of input ``[B, *shape]``.
 
         Returns:
-            ``[stop − start + 1, B, *shape]``.
+            ``[stop − start, B, *shape]``.
         """
-        rows = x.new_zeros(stop - start + 1, x.shape[0], x[0].numel())
+        rows = x.new_zeros(stop - start, x.shape[0], x[0].numel())
         labels = self.labels.expand(x.shape[0], -1)
         example, element = ((labels >= start) & (labels < stop)).nonzero(as_tuple=True)
         rows[labels[example, element] - start, example, element] = x.flatten(1)[example, element]

@@ -51,6 +51,12 @@ class Units:
             rows.scatter_(2, self.flat[:, start:stop].expand(batch, -1).T.unsqueeze(2), 1)
         return rows.view(count, *like.shape)
 
+    def mask(self, example: int) -> Tensor:
+        """The units of one input as a bool mask ``[units]`` over the flattened layer."""
+        mask = torch.zeros(torch.Size(self.shape).numel(), dtype=torch.bool, device=self.index.device)
+        mask[slice(None) if self.flat is None else self.flat[example if len(self.flat) > 1 else 0]] = True
+        return mask
+
     def part(self, start: int, stop: int) -> "Units":
         """Units start..stop alone."""
         if self.flat is None:

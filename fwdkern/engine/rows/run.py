@@ -11,6 +11,7 @@ from fwdkern.engine.rows.forward import BlockMaps, forward_blocks
 from fwdkern.engine.rows.program import Program, axis_fields
 from fwdkern.engine.rows.reverse import ReversePass
 from fwdkern.engine.tape import Tape
+from fwdkern.engine.window import crop
 from fwdkern.ops import row_combine
 from fwdkern.ops.windows import scatter_windows
 
@@ -30,14 +31,9 @@ class Output:
     origin: Tensor | None = None
 
 
-def needed_units(output: Output, tape: Tape) -> Tensor:
-    """Bool mask over the flattened layer of the units that an output is made of."""
-    mask = torch.zeros(tape.steps[output.step].value[0].numel(), dtype=torch.bool)
-    mask[output.flat if output.flat is not None else slice(None)] = True
-    return mask
-
-
-def run_forward(tape: Tape, program: Program, features: Features, labels: Tensor, outputs: list[Output], side: int) -> None:
+def run_forward(
+    tape: Tape, program: Program, features: Features, labels: Tensor, outputs: list[Output], side: int
+) -> None:
     """Fill the outputs in forward mode; ``tape`` is of a single input, ``labels`` ``[E]`` its slices."""
     x = tape.input[0]
     missing = [i for i in program.nodes if i not in tape.fields]
@@ -72,7 +68,10 @@ class _Writer:
         if self.output.flat is None:
             sums = part.maps.new_zeros(len(scores), part.maps.shape[1])
             sums.index_add_(0, part.window.channel.long(), part.maps)
-            scores[:, part.block.ids] = sums
+            if self.output.origin is None:
+                scores[:, part.block.ids] = sums
+            else:
+                scatter_windows(sums, torch.arange(len(sums)), part.block.rectangle, self.output.origin, scores)
             return
         target = self.place[rows.unit[part.window.rows]]
         if self.output.origin is not None:
@@ -89,9 +88,7 @@ class _Writer:
             self.output.scores.copy_(self.output.scores[self.first])
 
 
-def run_reverse(
-    tape: Tape, program: Program, features: Features, labels: Tensor, output: Output, chunk: int
-) -> None:
+def run_reverse(tape: Tape, program: Program, features: Features, labels: Tensor, output: Output, chunk: int) -> None:
     """Fill one output in reverse mode, ``chunk`` targets at a time."""
     passes = ReversePass(program)
     unit = program.nodes[0].rows.unit
@@ -110,7 +107,11 @@ def run_reverse(
         else:
             weights = _unit_targets(rows.row[flat[start:stop]], len(rows))
         pulled = passes.pull(output.step, weights)
-        output.scores[start:stop] = row_combine(pulled, *contraction).T
+        maps = row_combine(pulled, *contraction).T  # [targets, slices]
+        if output.origin is not None:
+            size, width = tuple(output.scores.shape[1:]), tape.input.shape[-1]
+            maps = crop(maps[None], output.origin[None, start:stop], size, width)[0]
+        output.scores[start:stop] = maps
 
 
 def _unit_targets(row: Tensor, count: int) -> Tensor:

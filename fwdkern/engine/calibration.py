@@ -1,0 +1,101 @@
+"""How fast this machine is, measured once and kept in the user's cache folder."""
+
+import functools
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import platformdirs
+import torch
+import torch.nn.functional as F
+
+from fwdkern.ops import gathered_gemm, native_info
+from fwdkern.ops.active_rows import active_rows
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Multiply-adds per second of a dense convolution over slices and of a gathered GEMM on useful work; seconds that
+    the latter spends on gathering one weight, however many slices it then multiplies."""
+
+    dense: float
+    rows: float
+    gather: float
+
+
+def cache_file() -> Path:
+    """Where this machine's figures are kept."""
+    return Path(platformdirs.user_cache_dir("fwdkern")) / "calibration.json"
+
+
+def clear() -> None:
+    """Forget the figures; the next plan measures again."""
+    cache_file().unlink(missing_ok=True)
+    rates.cache_clear()
+
+
+@functools.cache
+def rates(threads: int) -> Rates:
+    """This machine's figures for a number of threads, measured in about a third of a second if not known yet."""
+    key = f"{platform.processor() or platform.machine()} {os.cpu_count()} {torch.__version__} {native_info()['isa']} {threads}"
+    known = _read()
+    if key not in known:
+        known[key] = asdict(_measure())
+        _write(known)
+    return Rates(**known[key])
+
+
+def _read() -> dict[str, dict[str, float]]:
+    try:
+        known = json.loads(cache_file().read_text())
+        return {key: value for key, value in known.items() if set(value) == set(Rates.__annotations__)}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _write(known: dict[str, dict[str, float]]) -> None:
+    try:
+        cache_file().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=cache_file().parent, delete=False) as file:
+            json.dump(known, file)
+        os.replace(file.name, cache_file())
+    except OSError:
+        pass  # a read-only home only costs a measurement a process
+
+
+def _measure() -> Rates:
+    """Time one 3×3 layer of 64 channels at 16² over 128 slices, dense and at gate density 0.3."""
+    side, channels, slices = 16, 64, 128
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(slices, channels, side, side, generator=generator)
+    weight = torch.randn(channels, channels, 3, 3, generator=generator)
+    dense = slices * side**2 * channels**2 * 9 / _best(lambda: F.conv2d(maps, weight, padding=1))
+    lists = active_rows(torch.rand(channels, side**2, generator=generator) < 0.3)
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    tap = torch.arange(-1, 2)
+    ty, tx = y.flatten()[:, None, None] + tap[:, None], x.flatten()[:, None, None] + tap
+    inside = (ty >= 0) & (ty < side) & (tx >= 0) & (tx < side)
+    taps = torch.where(inside, ty * side + tx, -1).flatten(1).int().contiguous()
+    packed = weight.flatten(2).permute(2, 1, 0).contiguous()
+    rows = torch.randn(len(lists[1]), slices, generator=generator)
+    seconds = _best(lambda: gathered_gemm(rows, lists, lists, taps, packed))
+    count = lists[0].diff()
+    pairs = int((torch.where(taps >= 0, count[taps.clamp_min(0).long()], 0).sum(1) * count).sum())
+    few = rows[:, :1].contiguous()
+    gather = _best(lambda: gathered_gemm(few, lists, lists, taps, packed)) / pairs
+    return Rates(dense, pairs * slices / seconds, gather)
+
+
+def _best(work: Callable[[], object], repeats: int = 5) -> float:
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[repeats // 2]

@@ -1,0 +1,44 @@
+"""Whether maps sum to their units' values."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from fwdkern.errors import CompletenessError, CompletenessWarning
+from fwdkern.relevance import Relevance
+
+# Largest error relative to the unit's value or the sum of its map's magnitudes, whichever is larger.
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 1e-1}
+
+
+def check_completeness(result: Relevance, strict: bool) -> None:
+    """Warn, or raise if ``strict``, where a map does not sum to its unit's value."""
+    tolerance = TOLERANCE[result.scores.dtype]
+    magnitude = torch.cat([part.abs().flatten(2).sum(2) for part in result.scores.split(64, 1)], 1)
+    scale = torch.maximum(result.outputs.abs(), magnitude).clamp_min(torch.finfo(result.scores.dtype).tiny)
+    relative = result.delta.abs() / scale
+    wrong = ~(relative <= tolerance)
+    if not wrong.any():
+        return
+    example, row = wrong.nonzero()[0].tolist()
+    message = (
+        f"{int(wrong.sum())} of {wrong.numel()} maps of layer {result.layer!r} do not sum to their unit's value: "
+        f"largest relative error {_largest(relative):.2g}, tolerance {tolerance:.0e} for {result.scores.dtype}; the "
+        f"first is input {example}, unit {_unit(result, example, row)}, value "
+        f"{float(result.outputs[example, row]):.6g}, error {float(result.delta[example, row]):.3g}. Compute in float64 "
+        "to tell rounding from a defect"
+    )
+    if strict:
+        raise CompletenessError(message)
+    warnings.warn(message, CompletenessWarning, stacklevel=6)
+
+
+def _largest(relative: Tensor) -> float:
+    return float(relative.nan_to_num(torch.inf).max())
+
+
+def _unit(result: Relevance, example: int, row: int) -> list[int] | int:
+    """What a row is: coordinates, or a class where units are ``[B, K]`` classes."""
+    per_example = result.units.shape == result.outputs.shape
+    return (result.units[example, row] if per_example else result.units[row]).tolist()

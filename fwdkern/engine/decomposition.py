@@ -1,0 +1,77 @@
+"""A class map as the sum of the maps of a layer's units: V_class = Σ_u g_u · V_u + rest."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fwdkern.engine.attribution import Job, Request
+from fwdkern.engine.dense import pull
+from fwdkern.engine.features import Features
+from fwdkern.engine.options import Options
+from fwdkern.engine.tape import Tape
+from fwdkern.engine.units import Units
+from fwdkern.errors import InputError
+from fwdkern.graph import Network
+from fwdkern.relevance import Relevance
+
+
+def decompose(
+    network: Network,
+    tape: Tape,
+    target: Request,
+    layer: Request,
+    top: int,
+    features: Features,
+    options: Options,
+) -> Relevance:
+    """Split one class map an input into the maps of its ``top`` strongest units of a layer, and the rest.
+
+    g comes from reverse mode down to the layer, V_u from the engine up to it; the rest row is pulled by itself (units
+    below the top, paths around the layer, bias behind it), so that the sum is a check that can fail.
+    """
+    if target.units.count != 1:
+        raise InputError(f"decompose splits one class map per input, not {target.units.count}")
+    if layer.step >= target.step or layer.step not in tape.ancestors([target.step]):
+        raise InputError(f"layer {layer.layer!r} does not lead to the network's output {target.layer!r}")
+    value = tape.steps[layer.step].value
+    arrived, mass = pull(tape, target.step, target.units.seed(0, 1, tape.steps[target.step].value), layer.step)
+    gain = arrived[layer.step]  # [1, B, *shape]
+    share = (gain[0] * value).flatten(1)  # [B, units]
+    count = min(top, share.shape[1])
+    flat = share.abs().topk(count, 1).indices
+    shape = tuple(value.shape[1:])
+    units = Units(shape, flat, torch.stack(torch.unravel_index(flat, shape), 2))
+    own = Job(network, tape, [Request(layer.step, units, layer.layer)], features, replace(options, strict=False)).run()[
+        0
+    ]
+    weight = gain[0].flatten(1).gather(1, flat)
+    others = gain.flatten(2).scatter(2, flat[None], 0).view_as(gain)
+    below, below_mass = pull(tape, layer.step, others)
+    pulled = below[0] + arrived[0] if 0 in arrived else below[0]
+    rest = _rest(features, tape.input, pulled, (mass + below_mass).T, options.bias)
+    total = target.units.gather(tape.steps[target.step].value)  # [B, 1]
+    outputs = share.gather(1, flat)
+    return Relevance(
+        torch.cat([_scaled(own.scores, weight), rest.view(len(rest), 1, *own.scores.shape[2:])], 1),
+        torch.cat([own.bias * weight, (mass + below_mass).T], 1),
+        torch.cat([outputs, total - outputs.sum(1, keepdim=True)], 1),
+        units.index,
+        layer.layer,
+        features.kind,
+        own.mode,
+        bias_in_scores=own.bias_in_scores,
+        note=f"rows are the strongest units of {layer.layer!r} times their weight in {target.layer!r}, then the rest",
+    )
+
+
+def _scaled(scores: Tensor, weight: Tensor) -> Tensor:
+    return scores * weight.view(*weight.shape, *[1] * (scores.dim() - 2))
+
+
+def _rest(features: Features, x: Tensor, pulled: Tensor, mass: Tensor, bias: str) -> Tensor:
+    scores = features.contract(pulled, x)  # [B, 1, S]
+    if bias == "separate":
+        return scores
+    positions = x.shape[2:].numel() if x.dim() > 2 else x.shape[1]
+    return scores + features.spread(scores.new_full((1, 1, positions), 1 / positions)) * mass.unsqueeze(2)

@@ -1,0 +1,38 @@
+"""How a request wants to be served."""
+
+from dataclasses import dataclass
+
+from fwdkern.engine.memory import parse_bytes
+from fwdkern.errors import InputError
+
+_CHOICES = {
+    "bias": ("uniform", "receptive_field", "separate"),
+    "mode": ("auto", "forward", "reverse"),
+    "layout": ("dense", "window"),
+    "backend": ("auto", "torch", "cpu"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keyword arguments that all requests share; ``memory`` in bytes bounds what is held beside the result."""
+
+    bias: str
+    mode: str
+    layout: str
+    backend: str
+    memory: int
+    strict: bool
+
+
+def parse_options(bias: str, mode: str, layout: str, backend: str, memory: int | str, strict: bool) -> Options:
+    """Check every choice by name.
+
+    Raises:
+        InputError: a value is not among the choices.
+    """
+    given = {"bias": bias, "mode": mode, "layout": layout, "backend": backend}
+    for name, value in given.items():
+        if value not in _CHOICES[name]:
+            raise InputError(f"{name}={value!r} is not one of {', '.join(map(repr, _CHOICES[name]))}")
+    return Options(bias, mode, layout, backend, parse_bytes(memory), strict)

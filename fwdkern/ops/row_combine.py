@@ -33,13 +33,16 @@ def row_combine(
 
     in_maps: [in rows, slices], slices contiguous; float32 or bfloat16 (float64 in plain torch).
     offset: int64 [out rows + 1].
-    index: int32 [terms].
+    index: int32 [terms]; int64 is copied to int32.
     coefficient: [terms], float32 (float64 beside float64 maps).
     out: [out rows, slices], slices contiguous, allocated in the dtype of in_maps if None. Sums are float32.
 
     The same result bit for bit for any number of threads (torch.get_num_threads()).
     Raises InputError for arguments that do not fit, BackendError for a backend that cannot run.
     """
+    if index.dtype == torch.int64:
+        # Clamped, an index out of range stays out of range instead of wrapping around.
+        index = index.clamp(-1, torch.iinfo(torch.int32).max).to(torch.int32)
     choice = choose(OP, in_maps.device, in_maps.dtype, tuple(in_maps.shape), backend)
     if out is None:
         if accumulate:

@@ -127,6 +127,13 @@ def test_reference_by_hand():
     assert out.tolist() == [[6.0, 12.0], [0.0, 0.0], [-10.0, -20.0]]
 
 
+def test_int64_index(isa):
+    problem = Problem(6, 9, 10, 4, 8)
+    expected = problem.run()
+    problem.index = problem.index.long()
+    assert torch.equal(problem.run(), expected)
+
+
 def test_opcheck():
     problem = Problem(6, 9, 10, 4, 5)
     torch.library.opcheck(
@@ -145,7 +152,8 @@ def test_rejects(backend, native_library):
             problem.run(backend=backend, **(run_options or {}))
 
     rejected("contiguous slices", in_maps=lambda m: m.t().contiguous().t())
-    rejected("index has dtype", index=lambda i: i.long())
+    rejected("index has dtype", index=lambda i: i.short())
+    rejected("index is out of range", index=lambda i: i.long() + 2**32)
     rejected("coefficient has shape", coefficient=lambda c: c[1:])
     rejected("offset is empty", offset=lambda o: o[:0])
     rejected("index is out of range", index=lambda i: i - 1)

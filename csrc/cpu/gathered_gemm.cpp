@@ -125,7 +125,7 @@ private:
             const float* weight = call_.weight + t * call_.in_channels * out_width();
             for (int64_t i = rows.begin; i < rows.end; ++i, ++depth) {
                 scratch.weight_rows[depth] = weight + call_.in_rows.channel[i] * out_width();
-                scratch.in_rows[depth] = call_.in.row(i);
+                scratch.in_rows[depth] = call_.in.row(call_.in_index ? call_.in_index[i] : i);
             }
         }
         return depth;
@@ -179,7 +179,10 @@ private:
 }  // namespace
 
 const char* gathered_gemm_error(const GatheredGemm& call) {
-    if (const char* error = row_list_error(call.in_rows, call.in.rows, call.in_channels)) return error;
+    const int64_t in_rows = call.in_index ? call.in_rows.offset[call.in_rows.positions] : call.in.rows;
+    if (const char* error = row_list_error(call.in_rows, in_rows, call.in_channels)) return error;
+    for (int64_t i = 0; call.in_index && i < in_rows; ++i)
+        if (call.in_index[i] < 0 || call.in_index[i] >= call.in.rows) return "an input row's place is out of range";
     if (const char* error = row_list_error(call.out_rows, call.out.rows, call.out_channels)) return error;
     const int64_t entries = call.out_rows.positions * call.tap_count;
     for (int64_t i = 0; i < entries; ++i)

@@ -14,7 +14,8 @@ RowList = tuple[Tensor, Tensor]
 torch.library.define(
     "fwdkern::gathered_gemm",
     "(Tensor in_maps, Tensor in_offset, Tensor in_channel, Tensor out_offset, Tensor out_channel, "
-    "Tensor taps, Tensor weight, Tensor? row_scale, int groups, bool accumulate, Tensor(a!) out) -> ()",
+    "Tensor taps, Tensor weight, Tensor? row_scale, int groups, bool accumulate, Tensor(a!) out, "
+    "Tensor? in_index=None) -> ()",
 )
 
 
@@ -29,6 +30,7 @@ def gathered_gemm(
     groups: int = 1,
     accumulate: bool = False,
     out: Tensor | None = None,
+    in_index: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
     """For every row r of every output position q (design, section 4):
@@ -42,6 +44,8 @@ def gathered_gemm(
     weight: [T, in channels, out channels / groups], float32 (float64 beside float64 maps), contiguous.
         Channels are numbered through all groups and meet only inside their group; the last axis counts
         within the group.
+    in_index: int32 [listed in rows], the row of in_maps that holds each; None if the list is in_maps' own. A pool, a
+        concatenation or another relabelled layer is then read where its inputs lie.
     row_scale: [out rows] in the weight's dtype; it does not scale what `out` held before.
     out: [out rows, slices], slices contiguous, allocated in the dtype of in_maps if None. Sums are float32.
 
@@ -56,7 +60,7 @@ def gathered_gemm(
         check_maps(OP, "in_maps", in_maps)
         out = in_maps.new_empty(out_rows[1].shape[0], in_maps.shape[1])
     call = gathered_gemm_reference if choice.name == "torch" else torch.ops.fwdkern.gathered_gemm
-    call(in_maps, *in_rows, *out_rows, taps, weight, row_scale, groups, accumulate, out)
+    call(in_maps, *in_rows, *out_rows, taps, weight, row_scale, groups, accumulate, out, in_index)
     return out
 
 
@@ -71,10 +75,13 @@ def _check(
     row_scale: Tensor | None,
     groups: int,
     out: Tensor,
+    in_index: Tensor | None,
 ) -> None:
     check_maps(OP, "in_maps", in_maps)
     check_list(OP, "in_rows[0]", in_offset, torch.int64, (-1,))
-    check_list(OP, "in_rows[1]", in_channel, torch.int32, (in_maps.shape[0],))
+    check_list(OP, "in_rows[1]", in_channel, torch.int32, (in_maps.shape[0] if in_index is None else -1,))
+    if in_index is not None:
+        check_list(OP, "in_index", in_index, torch.int32, (in_channel.shape[0],))
     check_list(OP, "out_rows[0]", out_offset, torch.int64, (-1,))
     check_list(OP, "out_rows[1]", out_channel, torch.int32, (-1,))
     if min(in_offset.shape[0], out_offset.shape[0]) < 1:
@@ -86,7 +93,7 @@ def _check(
     if row_scale is not None:
         check_list(OP, "row_scale", row_scale, weight.dtype, (out_channel.shape[0],))
     check_output(OP, out, out_channel.shape[0], in_maps)
-    others = {"in_rows": in_channel, "out_rows": out_channel, "taps": taps, "weight": weight, "out": out}
+    others = {"in_index": in_index, "in_rows": in_channel, "out_rows": out_channel, "taps": taps, "weight": weight, "out": out}
     check_devices(OP, in_maps.device, {**others, "row_scale": row_scale})
 
 
@@ -102,14 +109,19 @@ def gathered_gemm_reference(
     groups: int,
     accumulate: bool,
     out: Tensor,
+    in_index: Tensor | None = None,
 ) -> None:
     """The same in plain torch: every tap is a sparse [out rows, in rows] matrix of weights."""
-    _check(in_maps, in_offset, in_channel, out_offset, out_channel, taps, weight, row_scale, groups, out)
+    _check(in_maps, in_offset, in_channel, out_offset, out_channel, taps, weight, row_scale, groups, out, in_index)
     _check_rows("in", in_offset, in_channel, weight.shape[1])
     _check_rows("out", out_offset, out_channel, weight.shape[2] * groups)
     if taps.numel() and not (-1 <= int(taps.min()) and int(taps.max()) < in_offset.shape[0] - 1):
         raise _row_error("a tap is out of range")
     maps = in_maps.to(weight.dtype)
+    if in_index is not None:
+        if len(in_index) and not (0 <= int(in_index.min()) and int(in_index.max()) < len(maps)):
+            raise _row_error("an input row's place is out of range")
+        maps = maps[in_index.long()]
     out_position = _position_of_rows(out_offset)  # [out rows]
     rows_at = in_offset.diff()  # [in positions]
     in_width, out_width = weight.shape[1] // groups, weight.shape[2]
@@ -149,6 +161,7 @@ def _gathered_gemm_cpu(
     groups: int,
     accumulate: bool,
     out: Tensor,
+    in_index: Tensor | None = None,
 ) -> None:
     library, _ = native.load()
     if library is None or in_maps.dtype == torch.float64:
@@ -164,9 +177,10 @@ def _gathered_gemm_cpu(
             groups,
             accumulate,
             out,
+            in_index,
         )
         return
-    _check(in_maps, in_offset, in_channel, out_offset, out_channel, taps, weight, row_scale, groups, out)
+    _check(in_maps, in_offset, in_channel, out_offset, out_channel, taps, weight, row_scale, groups, out, in_index)
     try:
         library.gathered_gemm(
             native.maps_argument(in_maps),
@@ -182,6 +196,7 @@ def _gathered_gemm_cpu(
             0 if row_scale is None else row_scale.data_ptr(),
             accumulate,
             in_maps.shape[1],
+            0 if in_index is None else in_index.data_ptr(),
             native.isa(library),
             torch.get_num_threads(),
         )
@@ -221,6 +236,7 @@ def _gathered_gemm_fake(
     groups: int,
     accumulate: bool,
     out: Tensor,
+    in_index: Tensor | None = None,
 ) -> None:
     """The op only writes into `out`."""
 

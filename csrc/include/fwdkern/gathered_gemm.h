@@ -31,6 +31,9 @@ struct GatheredGemm {
     const float* row_scale;  // [out rows] or null
     bool accumulate;
     int64_t slices;
+    // Where each listed input row lies in `in`, [rows of in_rows], so that pools, concatenations and other relabelled
+    // layers need no copy; null if row i is row i.
+    const int32_t* in_index;
 };
 
 // Null if row lists and taps are consistent and in range, else what is wrong.

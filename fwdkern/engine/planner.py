@@ -175,7 +175,7 @@ def _forward_counts(
     floats = torch.zeros(len(blocks), dtype=torch.int64)
     slices = torch.tensor([len(block.ids) for block in blocks])
     for i, node in program.nodes.items():
-        windows = [block.rectangle if i == 0 else reached(fields[i], block.rectangle) for block in blocks]
+        windows = [reached(fields[i], block.rectangle) for block in blocks]
         corners = torch.tensor([window or (0, 0, 0, 0) for window in windows])
         own = _inside(pairs[i], corners)
         work += float((own * slices).sum())

@@ -28,7 +28,7 @@ def make_blocks(features: Features, shape: tuple[int, ...], labels: Tensor, side
         side: side of the square tiles in which pixels are taken.
     """
     if len(shape) != 3:
-        return [Block((0, 1, 0, 1), ids) for ids in torch.arange(features.count).split(SLICES)]
+        return [Block((0, 1, 0, shape[0]), ids) for ids in torch.arange(features.count).split(SLICES)]
     channels, height, width = shape
     if features.kind == "segments":
         return _segment_blocks(features.count, labels.view(channels, height, width)[0])

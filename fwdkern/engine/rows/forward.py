@@ -70,13 +70,13 @@ def forward_blocks(
         labels: int64 ``[E]``, the slice of each input element.
     """
     arena = Arena()
-    column = torch.full((int(labels.max()) + 1,), -1)  # a slice's place in the block
+    column = torch.full((max(int(block.ids[-1]) for block in blocks) + 1,), -1)  # a slice's place in the block
     for block in blocks:
         slices = len(block.ids)
         column[block.ids] = torch.arange(slices)
         windows: dict[int, Window] = {}
         for i, node in program.nodes.items():
-            rectangle = block.rectangle if i == 0 else reached(fields[i], block.rectangle)
+            rectangle = reached(fields[i], block.rectangle)
             if rectangle is not None:
                 windows[i] = cut(node.rows, rectangle)
         arena.reset(slices * sum(len(window.rows) for window in windows.values()))

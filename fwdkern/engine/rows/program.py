@@ -112,6 +112,8 @@ def compile_program(tape: Tape, needs: dict[int, Tensor]) -> Program:
         plane(step)
         if not isinstance(step.frozen, _HELD):
             raise NoRowForm(f"layer {step.name!r} ({type(step.frozen).__name__}) has no row form")
+        if isinstance(step.frozen, Linear) and step.value.dim() > 2:
+            raise NoRowForm(f"layer {step.name!r} multiplies the last axis of {list(step.value.shape[1:])}")
     masks = _masks(tape, order, needs)
     inlined = _inlined(tape, order, needs)
     nodes: dict[int, Node] = {}
@@ -228,9 +230,10 @@ def _expand(
             _combine(node, nodes[parent], units[:, None], torch.ones(1, 1), factor)
 
     if isinstance(frozen, Diagonal):
-        own = frozen.scale
-        if own.dtype is not torch.bool:
-            each = own.expand(step.value.shape).flatten()[unit]
+        each = frozen.scale.expand(step.value.shape).flatten()[unit]
+        # A closed gate has no row of its own, but a sum that takes its place has.
+        if each.dtype is not torch.bool or not each.all():
+            each = each.to(step.value.dtype)
             scale = each if scale is None else scale * each
         operand(step.parents[0], unit, scale)
     elif isinstance(frozen, Sum):

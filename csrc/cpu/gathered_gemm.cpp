@@ -179,7 +179,7 @@ private:
 }  // namespace
 
 const char* gathered_gemm_error(const GatheredGemm& call) {
-    const int64_t in_rows = call.in_index ? call.in_rows.offset[call.in_rows.positions] : call.in.rows;
+    const int64_t in_rows = call.in_index ? call.in_listed : call.in.rows;
     if (const char* error = row_list_error(call.in_rows, in_rows, call.in_channels)) return error;
     for (int64_t i = 0; call.in_index && i < in_rows; ++i)
         if (call.in_index[i] < 0 || call.in_index[i] >= call.in.rows) return "an input row's place is out of range";

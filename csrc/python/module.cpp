@@ -52,7 +52,7 @@ fwdkern::RowList row_list(const RowListArgument& argument) {
 void gathered_gemm(const MapsArgument& in, const RowListArgument& in_rows, const MapsArgument& out,
                    const RowListArgument& out_rows, std::uintptr_t taps, int64_t tap_count, std::uintptr_t weight,
                    int64_t in_channels, int64_t out_channels, int64_t groups, std::uintptr_t row_scale,
-                   bool accumulate, int64_t slices, std::uintptr_t in_index, int isa, int threads) {
+                   bool accumulate, int64_t slices, std::uintptr_t in_index, int64_t in_listed, int isa, int threads) {
     const fwdkern::GatheredGemm call = {maps(in),
                                         row_list(in_rows),
                                         maps(out),
@@ -66,7 +66,8 @@ void gathered_gemm(const MapsArgument& in, const RowListArgument& in_rows, const
                                         pointer<const float>(row_scale),
                                         accumulate,
                                         slices,
-                                        pointer<const int32_t>(in_index)};
+                                        pointer<const int32_t>(in_index),
+                                        in_listed};
     if (const char* error = fwdkern::gathered_gemm_error(call)) throw std::invalid_argument(error);
     fwdkern::gathered_gemm(call, static_cast<fwdkern::Isa>(isa), threads);
 }

@@ -139,7 +139,7 @@ def plan_rows(
         ways.append(Way("rows", "forward", side, len(blocks), work * batch, seconds * batch, widest * 4))
         if features.kind == "segments" or x.dim() != 3:
             break  # their blocks do not depend on the side
-    floats = sum(len(node.rows) for node in program.nodes.values())
+    floats = sum(len(node.rows) for node in program.nodes.values() if node.source is None)
     for chunk in REVERSE_CHUNKS:
         size = max(1, min(targets, chunk, options.memory // max(4 * floats, 1)))
         passes = -(-targets // size)
@@ -154,6 +154,8 @@ def pair_map(node: Node, program: Program) -> Tensor:
     """Multiply-adds per slice at every position of a node's grid, int64 ``[H, W]``."""
     own = node.rows.offset.diff()
     total = torch.zeros_like(own)
+    if node.source is not None:
+        return total.view(node.rows.grid)  # its readers read what it copies
     for term in node.terms:
         if isinstance(term, Product):
             parent = program.nodes[term.parent].rows
@@ -180,7 +182,8 @@ def _forward_counts(
         own = _inside(pairs[i], corners)
         work += float((own * slices).sum())
         gathered += float(own.sum())
-        floats += _inside(node.rows.offset.diff().view(node.rows.grid), corners) * slices
+        if node.source is None:
+            floats += _inside(node.rows.offset.diff().view(node.rows.grid), corners) * slices
     return work, gathered, int(floats.max())
 
 

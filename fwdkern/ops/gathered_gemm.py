@@ -93,7 +93,14 @@ def _check(
     if row_scale is not None:
         check_list(OP, "row_scale", row_scale, weight.dtype, (out_channel.shape[0],))
     check_output(OP, out, out_channel.shape[0], in_maps)
-    others = {"in_index": in_index, "in_rows": in_channel, "out_rows": out_channel, "taps": taps, "weight": weight, "out": out}
+    others = {
+        "in_index": in_index,
+        "in_rows": in_channel,
+        "out_rows": out_channel,
+        "taps": taps,
+        "weight": weight,
+        "out": out,
+    }
     check_devices(OP, in_maps.device, {**others, "row_scale": row_scale})
 
 
@@ -197,6 +204,7 @@ def _gathered_gemm_cpu(
             accumulate,
             in_maps.shape[1],
             0 if in_index is None else in_index.data_ptr(),
+            in_channel.shape[0],
             native.isa(library),
             torch.get_num_threads(),
         )

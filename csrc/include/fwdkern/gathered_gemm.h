@@ -31,9 +31,10 @@ struct GatheredGemm {
     const float* row_scale;  // [out rows] or null
     bool accumulate;
     int64_t slices;
-    // Where each listed input row lies in `in`, [rows of in_rows], so that pools, concatenations and other relabelled
-    // layers need no copy; null if row i is row i.
+    // Where each of the in_listed rows of in_rows lies in `in`, so that pools, concatenations and other relabelled
+    // layers need no copy; null if listed row i is row i.
     const int32_t* in_index;
+    int64_t in_listed;
 };
 
 // Null if row lists and taps are consistent and in range, else what is wrong.

@@ -9,7 +9,7 @@ from torch import Tensor
 from fwdkern.engine.rows.blocks import Block
 from fwdkern.engine.rows.geometry import mirrored_taps, taps
 from fwdkern.engine.rows.lists import Window, cut
-from fwdkern.engine.rows.program import Node, Product, Program
+from fwdkern.engine.rows.program import Combination, Node, Product, Program
 from fwdkern.ops import gathered_gemm, row_combine
 from fwdkern.ops.windows import Rectangle, window_terms
 
@@ -26,22 +26,26 @@ class BlockMaps:
 
 
 class Arena:
-    """One buffer that the matrices of a block are cut from, so that no block allocates."""
+    """One matrix that all maps of a block or chunk lie in, allocated once; its row 0 is zero."""
 
     def __init__(self) -> None:
         self._buffer = torch.empty(0)
         self._used = 0
+        self.maps = torch.empty(0, 0)
 
-    def reset(self, size: int) -> None:
-        """Start again with room for ``size`` floats."""
-        self._used = 0
+    def reset(self, rows: int, slices: int) -> None:
+        """Start again with room for ``rows`` rows of ``slices`` beside the zero row."""
+        size = (rows + 1) * slices
         if self._buffer.numel() < size:
             self._buffer = torch.empty(size)
+        self.maps = self._buffer[:size].view(rows + 1, slices)
+        self.maps[0] = 0
+        self._used = 1
 
-    def take(self, rows: int, slices: int) -> Tensor:
-        """A matrix ``[rows, slices]`` with arbitrary contents."""
-        start, self._used = self._used, self._used + rows * slices
-        return self._buffer[start : self._used].view(rows, slices)
+    def take(self, rows: int) -> tuple[int, Tensor]:
+        """The next rows, with arbitrary contents: number of the first, and the maps ``[rows, slices]``."""
+        first, self._used = self._used, self._used + rows
+        return first, self.maps[first : self._used]
 
 
 def reached(fields: tuple[Tensor, Tensor], tile: Rectangle) -> Rectangle | None:
@@ -71,6 +75,8 @@ def forward_blocks(
     """
     arena = Arena()
     column = torch.full((max(int(block.ids[-1]) for block in blocks) + 1,), -1)  # a slice's place in the block
+    place = torch.full((program.row_count,), -1, dtype=torch.int32)  # where the arena holds each row of each node
+    indices = _term_indices(program)
     for block in blocks:
         slices = len(block.ids)
         column[block.ids] = torch.arange(slices)
@@ -79,20 +85,35 @@ def forward_blocks(
             rectangle = reached(fields[i], block.rectangle)
             if rectangle is not None:
                 windows[i] = cut(node.rows, rectangle)
-        arena.reset(slices * sum(len(window.rows) for window in windows.values()))
+        held = [i for i in windows if program.nodes[i].source is None]
+        arena.reset(sum(len(windows[i].rows) for i in held), slices)
         maps: dict[int, Tensor] = {}
-        local: dict[int, Tensor] = {}
-        for i, window in windows.items():
-            maps[i] = arena.take(len(window.rows), slices)
+        for i in held:
+            node, window = program.nodes[i], windows[i]
+            first, maps[i] = arena.take(len(window.rows))
             if i == 0:
-                unit = program.nodes[0].rows.unit[window.rows]
+                unit = node.rows.unit[window.rows]
                 _seed(maps[0], x.flatten()[unit], column[labels[unit]])
             else:
-                _fill(maps[i], program.nodes[i], window, windows, maps, local, program)
+                # All that a node reads lies before its own rows.
+                _fill(maps[i], node, windows, maps, arena.maps[:first], place, indices, program)
+            place[node.first + window.rows] = torch.arange(first, first + len(window.rows), dtype=torch.int32)
         column[block.ids] = -1
+        for i in held:
+            place[program.nodes[i].first + windows[i].rows] = -1
         for i in program.wanted:
             if i in windows:
                 yield BlockMaps(i, block, windows[i], maps[i])
+
+
+def _term_indices(program: Program) -> dict[tuple[int, int], Tensor]:
+    """Input rows of every combination by their numbers among all rows."""
+    return {
+        (i, k): program.global_index(term)
+        for i, node in program.nodes.items()
+        for k, term in enumerate(node.terms)
+        if isinstance(term, Combination)
+    }
 
 
 def _seed(out: Tensor, values: Tensor, column: Tensor) -> None:
@@ -105,22 +126,27 @@ def _seed(out: Tensor, values: Tensor, column: Tensor) -> None:
 def _fill(
     out: Tensor,
     node: Node,
-    window: Window,
     windows: dict[int, Window],
     maps: dict[int, Tensor],
-    local: dict[int, Tensor],
+    before: Tensor,
+    place: Tensor,
+    indices: dict[tuple[int, int], Tensor],
     program: Program,
 ) -> None:
+    """Compute a node's rows ``out`` inside its window from its parents' rows, which lie in ``before``."""
+    window = windows[node.step]
     begun = False
-    for term in node.terms:
+    for k, term in enumerate(node.terms):
         parent = windows.get(term.parent)
         if parent is None:
             continue
-        source = maps[term.parent]
         if isinstance(term, Product):
+            source = program.nodes[term.parent].source
+            # A copied row outside its own window is zero there: row 0 of the arena.
+            index = None if source is None else place[source[parent.rows]].clamp_min_(0)
             find = mirrored_taps if term.mirrored else taps
             gathered_gemm(
-                source,
+                before if source is not None else maps[term.parent],
                 (parent.offset, parent.channel),
                 (window.offset, window.channel),
                 find(term.geometry, window.rectangle, parent.rectangle),
@@ -129,13 +155,11 @@ def _fill(
                 groups=term.groups,
                 accumulate=begun,
                 out=out,
+                in_index=index,
             )
         else:
-            if term.parent not in local:
-                local[term.parent] = torch.full((len(program.nodes[term.parent].rows),), -1, dtype=torch.int32)
-                local[term.parent][parent.rows] = torch.arange(len(parent.rows), dtype=torch.int32)
-            terms = window_terms(term.offset, term.index, term.coefficient, window.rows, local[term.parent])
-            row_combine(source, *terms, accumulate=begun, out=out)
+            terms = window_terms(term.offset, indices[node.step, k], term.coefficient, window.rows, place)
+            row_combine(before, *terms, accumulate=begun, out=out)
         begun = True
     if not begun:
         out.zero_()

@@ -56,11 +56,18 @@ class Combination:
 
 @dataclass
 class Node:
-    """A step that holds a matrix: its rows and the terms that make them."""
+    """A step whose maps others read: its rows and the terms that make them.
+
+    ``first`` is the number of its first row among the rows of all nodes. ``source`` ``[rows]`` is set where every row
+    is a copy of one row of another node, as in a pool or a concatenation: the numbers, among all rows, of the rows
+    copied. Such a node holds no matrix; its readers read the sources.
+    """
 
     step: int
     rows: RowList
+    first: int
     terms: list[Product | Combination] = field(default_factory=list)
+    source: Tensor | None = None
 
 
 @dataclass
@@ -69,6 +76,17 @@ class Program:
 
     nodes: dict[int, Node]
     wanted: list[int]
+
+    @property
+    def row_count(self) -> int:
+        """Rows of all nodes."""
+        return sum(len(node.rows) for node in self.nodes.values())
+
+    def global_index(self, term: Combination) -> Tensor:
+        """A combination's input rows by their numbers among all rows, copies resolved to what they copy."""
+        parent = self.nodes[term.parent]
+        index = term.index.long()
+        return (index + parent.first if parent.source is None else parent.source[index]).to(torch.int32)
 
 
 def plane(step: Step) -> tuple[int, tuple[int, int]]:
@@ -117,14 +135,34 @@ def compile_program(tape: Tape, needs: dict[int, Tensor]) -> Program:
     masks = _masks(tape, order, needs)
     inlined = _inlined(tape, order, needs)
     nodes: dict[int, Node] = {}
+    first = 0
     for i in order:
         if i in inlined:
             continue
-        node = Node(i, list_rows(masks[i], *plane(tape.steps[i])))
+        node = Node(i, list_rows(masks[i], *plane(tape.steps[i])), first)
+        first += len(node.rows)
         nodes[i] = node
         if i:
             _expand(tape, i, node, nodes, inlined, node.rows.unit, None)
-    return Program(nodes, wanted)
+    program = Program(nodes, wanted)
+    for node in nodes.values():
+        if node.terms and node.step not in wanted:
+            node.source = _copied_rows(program, node)
+    return program
+
+
+def _copied_rows(program: Program, node: Node) -> Tensor | None:
+    """The rows that a node's rows copy, as numbers among all rows; None if some row is more or less than a copy."""
+    source = torch.full((len(node.rows),), -1)
+    for term in node.terms:
+        if isinstance(term, Product) or bool((term.coefficient != 1).any()):
+            return None
+        count = term.offset.diff()
+        copies = count > 0
+        if int(count.max()) > 1 or bool((source[copies] >= 0).any()):
+            return None
+        source[copies] = program.global_index(term).long()
+    return None if bool((source < 0).any()) else source
 
 
 def _inlined(tape: Tape, order: list[int], needs: dict[int, Tensor]) -> set[int]:

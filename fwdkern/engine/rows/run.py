@@ -90,7 +90,7 @@ class _Writer:
 
 def run_reverse(tape: Tape, program: Program, features: Features, labels: Tensor, output: Output, chunk: int) -> None:
     """Fill one output in reverse mode, ``chunk`` targets at a time."""
-    passes = ReversePass(program)
+    passes = ReversePass(program, output.step)
     unit = program.nodes[0].rows.unit
     # The maps' slices are combinations of the input's rows: x times the pulled target, summed within a slice.
     order = labels[unit].argsort(stable=True)
@@ -106,7 +106,7 @@ def run_reverse(tape: Tape, program: Program, features: Features, labels: Tensor
             weights = _channel_targets(rows.channel, start, stop)
         else:
             weights = _unit_targets(rows.row[flat[start:stop]], len(rows))
-        pulled = passes.pull(output.step, weights)
+        pulled = passes.pull(weights)
         maps = row_combine(pulled, *contraction).T  # [targets, slices]
         if output.origin is not None:
             size, width = tuple(output.scores.shape[1:]), tape.input.shape[-1]

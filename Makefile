@@ -25,7 +25,7 @@ demo: $(VENV)/.installed
 	@$(bin)/fwdkern demo --out $(OUT)
 
 test: native $(VENV)/.tools
-	@$(bin)/python -m pytest -q -p tests.backends_ran --cov=fwdkern --cov-report=term:skip-covered
+	@$(bin)/python -m pytest -p tests.backends_ran --cov=fwdkern --cov-report=term:skip-covered
 
 lint: $(VENV)/.tools
 	@$(bin)/ruff check .
@@ -46,7 +46,7 @@ clean:
 build/cmake-sanitize/.configured: configure_options := -DFWDKERN_SANITIZE=ON
 build/cmake/.configured build/cmake-sanitize/.configured: $(VENV)/.cmake
 	@mkdir -p $(@D)
-	@$(bin)/cmake --log-level=WARNING -S . -B $(@D) -G Ninja -DCMAKE_MAKE_PROGRAM=$(bin)/ninja $(configure_options)
+	@$(bin)/cmake --log-level=WARNING -S . -B $(@D) -G Ninja -DCMAKE_MAKE_PROGRAM=$(bin)/ninja $(configure_options) >/dev/null
 	@touch $@
 
 $(VENV)/.created:

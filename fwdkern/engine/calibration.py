@@ -42,7 +42,8 @@ def clear() -> None:
 @functools.cache
 def rates(threads: int) -> Rates:
     """This machine's figures for a number of threads, measured in about a third of a second if not known yet."""
-    key = f"{platform.processor() or platform.machine()} {os.cpu_count()} {torch.__version__} {native_info()['isa']} {threads}"
+    machine = f"{platform.processor() or platform.machine()} {os.cpu_count()}"
+    key = f"{machine} {torch.__version__} {native_info()['isa']} {threads}"
     known = _read()
     if key not in known:
         known[key] = asdict(_measure())

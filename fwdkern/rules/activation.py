@@ -66,7 +66,7 @@ def hardtanh(call: Call) -> Frozen:
     return _clamped(z, (z > low) & (z < high), call.output)
 
 
-@register("clamp", aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default)
+@register("clamp", aten.clamp.default, aten.clip.default, aten.clamp_min.default, aten.clamp_max.default)
 def clamp(call: Call) -> Frozen:
     """Slope 1 between constant bounds, bounds included; outside the bound is the offset."""
     z = plain(call.args[0])

@@ -159,3 +159,32 @@ def cat(call: Call) -> Frozen:
     if dim == 0:
         raise NoRule("a concatenation along the batch dimension mixes examples")
     return Concatenation(list(call.args[0]), dim, call.output)
+
+
+class Stack(Concatenation):
+    """stack along a new dimension ``dim``: a concatenation of parts of size 1 there."""
+
+    def __init__(self, parts: list[object], dim: int, output: Tensor) -> None:
+        grown = [_grown(part, dim) for part in parts]
+        super().__init__(grown, dim, output)
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return super().forward(*(part.unsqueeze(self.dim) for part in maps))
+
+    def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part.squeeze(self.dim) for part in super().reverse(maps))
+
+
+def _grown(part: object, dim: int) -> object:
+    if isinstance(part, Live):
+        return Live(part.value.unsqueeze(dim), part.step)
+    return plain(part).unsqueeze(dim)
+
+
+@register("concatenation", aten.stack.default)
+def stack(call: Call) -> Frozen:
+    """stack(tensors, dim)."""
+    dim = call.argument(1, "dim", 0) % call.output.dim()
+    if dim == 0:
+        raise NoRule("a stack along the batch dimension mixes examples")
+    return Stack(list(call.args[0]), dim, call.output)

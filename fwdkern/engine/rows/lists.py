@@ -17,6 +17,7 @@ class RowList:
         grid: (H, W); channels: C.
         offset: int64 ``[H·W + 1]``; channel: int32 ``[rows]``: rows of one position stand together, channels ascending.
         unit: int64 ``[rows]``, each row's index in the flattened layer; row: int64 ``[C·H·W]``, each unit's row or −1.
+        line: first row of each line of the grid, and the number of rows at the end.
     """
 
     channels: int
@@ -25,6 +26,7 @@ class RowList:
     channel: Tensor
     unit: Tensor = field(init=False)
     row: Tensor = field(init=False)
+    line: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         positions = self.grid[0] * self.grid[1]
@@ -32,6 +34,7 @@ class RowList:
         self.unit = self.channel.long() * positions + position
         self.row = torch.full((self.channels * positions,), -1)
         self.row[self.unit] = torch.arange(len(self.unit))
+        self.line = self.offset[:: self.grid[1]].tolist()
 
     def __len__(self) -> int:
         return len(self.channel)
@@ -51,7 +54,8 @@ class Window:
     """The rows of a list inside a rectangle of positions, renumbered from 0.
 
     Attributes:
-        rows: int64 ``[n]``, numbers in the whole list; offset: int64 ``[positions inside + 1]``; channel: int32 ``[n]``.
+        rows: int64 ``[n]``, numbers in the whole list; offset: int64 ``[positions inside + 1]``;
+        channel: int32 ``[n]``.
     """
 
     rectangle: Rectangle

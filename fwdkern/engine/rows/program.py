@@ -14,7 +14,7 @@ from fwdkern.engine.dense import receptive_boxes
 from fwdkern.engine.rows.geometry import POINT, Geometry, taps
 from fwdkern.engine.rows.lists import RowList, list_rows
 from fwdkern.engine.tape import Step, Tape
-from fwdkern.rules.arithmetic import Concatenation, Scaled, Sum
+from fwdkern.rules.arithmetic import Concatenation, Scaled, Stack, Sum
 from fwdkern.rules.convolution import Convolution
 from fwdkern.rules.frozen import Diagonal, Frozen, Relabel
 from fwdkern.rules.linear import Linear
@@ -128,7 +128,7 @@ def compile_program(tape: Tape, needs: dict[int, Tensor]) -> Program:
     for i in order[1:]:
         step = tape.steps[i]
         plane(step)
-        if not isinstance(step.frozen, _HELD):
+        if not isinstance(step.frozen, _HELD) or isinstance(step.frozen, Stack):
             raise NoRowForm(f"layer {step.name!r} ({type(step.frozen).__name__}) has no row form")
         if isinstance(step.frozen, Linear) and step.value.dim() > 2:
             raise NoRowForm(f"layer {step.name!r} multiplies the last axis of {list(step.value.shape[1:])}")

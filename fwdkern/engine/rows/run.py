@@ -90,7 +90,7 @@ class _Writer:
 
 def run_reverse(tape: Tape, program: Program, features: Features, labels: Tensor, output: Output, chunk: int) -> None:
     """Fill one output in reverse mode, ``chunk`` targets at a time."""
-    passes = ReversePass(program, output.step)
+    passes = ReversePass(program, output.step, min(chunk, len(output.scores)))
     unit = program.nodes[0].rows.unit
     # The maps' slices are combinations of the input's rows: x times the pulled target, summed within a slice.
     order = labels[unit].argsort(stable=True)

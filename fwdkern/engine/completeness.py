@@ -15,9 +15,15 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 5e-2, tor
 def check_completeness(result: Relevance, strict: bool) -> None:
     """Warn, or raise if ``strict``, where a map does not sum to its unit's value."""
     tolerance = TOLERANCE[result.scores.dtype]
-    magnitude = torch.cat([part.abs().flatten(2).sum(2) for part in result.scores.split(64, 1)], 1)
-    scale = torch.maximum(result.outputs.abs(), magnitude).clamp_min(torch.finfo(result.scores.dtype).tiny)
-    relative = result.delta.abs() / scale
+    maps = result.scores.flatten(2)
+    # Torch sums in blocks, so that rounding stays far below the tolerance; ``result.delta`` sums in float64.
+    error = result.outputs - maps.sum(2)
+    rest = result.outside if result.bias_in_scores else result.bias
+    if rest is not None:
+        error = error - rest
+    magnitude = torch.linalg.vector_norm(maps, 1, 2)
+    scale = torch.maximum(result.outputs.abs(), magnitude).clamp_min(torch.finfo(maps.dtype).tiny)
+    relative = error.abs() / scale
     wrong = ~(relative <= tolerance)
     if not wrong.any():
         return

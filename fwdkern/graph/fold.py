@@ -25,6 +25,16 @@ _IDENTITIES = {
     aten.to.device,
     aten.feature_dropout.default,
 }
+# Operators that read the shape of their operand and none of its values.
+_SHAPE_ONLY = {
+    aten.sym_size.int,
+    aten.ones_like.default,
+    aten.zeros_like.default,
+    aten.full_like.default,
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.new_full.default,
+}
 _CONVOLUTIONS = {
     aten.conv1d.default,
     aten.conv2d.default,
@@ -47,7 +57,7 @@ def depends_on_input(graph: fx.Graph) -> set[fx.Node]:
     for node in graph.nodes:
         if node.op == "placeholder":
             dependent.add(node)
-        elif node.target is not aten.sym_size.int and dependent.intersection(node.all_input_nodes):
+        elif node.target not in _SHAPE_ONLY and dependent.intersection(node.all_input_nodes):
             dependent.add(node)
     return dependent
 

@@ -188,6 +188,8 @@ def _gathered_gemm_cpu(
         )
         return
     _check(in_maps, in_offset, in_channel, out_offset, out_channel, taps, weight, row_scale, groups, out, in_index)
+    if in_index is not None and not len(in_index):
+        in_maps = in_maps[:0]  # an empty tensor has no address, by which the library would know that there is a list
     try:
         library.gathered_gemm(
             native.maps_argument(in_maps),

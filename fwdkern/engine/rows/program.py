@@ -159,7 +159,7 @@ def _copied_rows(program: Program, node: Node) -> Tensor | None:
             return None
         count = term.offset.diff()
         copies = count > 0
-        if int(count.max()) > 1 or bool((source[copies] >= 0).any()):
+        if bool((count > 1).any()) or bool((source[copies] >= 0).any()):
             return None
         source[copies] = program.global_index(term).long()
     return None if bool((source < 0).any()) else source

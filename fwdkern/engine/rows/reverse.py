@@ -123,7 +123,7 @@ class ReversePass:
         """Arena rows that stand for the rows of a node; None if it holds its own."""
         readers = self._readers[i]
         count = len(self.program.nodes[i].rows)
-        if i == self.step or len(readers) != 1:
+        if i in (0, self.step) or len(readers) != 1:
             return None
         node, k = readers[0]
         term = node.terms[k]

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import platform
 import tempfile
@@ -54,17 +55,23 @@ def rates(threads: int) -> Rates:
 def _read() -> dict[str, dict[str, float]]:
     try:
         known = json.loads(cache_file().read_text())
-        return {key: value for key, value in known.items() if set(value) == set(Rates.__annotations__)}
+        return {key: value for key, value in known.items() if _is_rates(value)}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
+
+
+def _is_rates(value: dict[str, object]) -> bool:
+    figures = value.values()
+    return set(value) == set(Rates.__annotations__) and all(isinstance(f, float) and 0 < f < math.inf for f in figures)
 
 
 def _write(known: dict[str, dict[str, float]]) -> None:
     try:
         cache_file().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=cache_file().parent, delete=False) as file:
-            json.dump(known, file)
-        os.replace(file.name, cache_file())
+        with tempfile.TemporaryDirectory(dir=cache_file().parent) as folder:
+            whole = Path(folder) / "calibration.json"
+            whole.write_text(json.dumps(known))
+            os.replace(whole, cache_file())
     except OSError:
         pass  # a read-only home only costs a measurement a process
 

@@ -50,7 +50,8 @@ class Job:
         ways = plan_dense(self.tape, self.steps, self.features.count, targets, self.options)
         notes = []
         reason = rows_obstacle(self.tape, self.options)
-        if reason is None and not worth_rows(ways) and self.options.backend == "auto":
+        worth = worth_rows(ways, self.features.count, targets)
+        if reason is None and not worth and self.options.backend == "auto":
             reason = "the dense engine is done before row lists are made"
         if reason is None:
             try:

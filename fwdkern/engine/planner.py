@@ -24,8 +24,10 @@ from fwdkern.rules.linear import Linear
 DENSE_WORKING_SET = 256 * 2**20
 TILE_SIDES = (8, 16)
 REVERSE_CHUNKS = (64, 128)
-# Host seconds for one node of one block, and below which dense work is not worth compiling row lists for.
+# Host seconds for one node of one block.
 _HOST = 1e-4
+# Fewer slices than this, or less seconds of dense work, are not worth compiling row lists for.
+_FEW = 8
 _SMALL = 0.05
 
 
@@ -176,9 +178,9 @@ def _forward_counts(
     work = gathered = 0.0
     floats = torch.zeros(len(blocks), dtype=torch.int64)
     slices = torch.tensor([len(block.ids) for block in blocks])
+    rectangles = [block.rectangle for block in blocks]
     for i, node in program.nodes.items():
-        windows = [reached(fields[i], block.rectangle) for block in blocks]
-        corners = torch.tensor([window or (0, 0, 0, 0) for window in windows])
+        corners = torch.tensor(reached(fields[i], rectangles))
         own = _inside(pairs[i], corners)
         work += float((own * slices).sum())
         gathered += float(own.sum())
@@ -212,6 +214,6 @@ def choose(ways: list[Way], options: Options, notes: list[str]) -> Plan:
     return Plan(min(fitting, key=lambda way: way.seconds), ways, notes)
 
 
-def worth_rows(ways: list[Way]) -> bool:
-    """Whether dense work is long enough that compiling row lists can pay."""
-    return min(way.seconds for way in ways) > _SMALL
+def worth_rows(ways: list[Way], slices: int, targets: int) -> bool:
+    """Whether row lists can pay: enough slices to share each gathered weight, and work longer than making the lists."""
+    return min(slices, targets) >= _FEW and min(way.seconds for way in ways) > _SMALL

@@ -48,16 +48,22 @@ class Arena:
         return first, self.maps[first : self._used]
 
 
-def reached(fields: tuple[Tensor, Tensor], tile: Rectangle) -> Rectangle | None:
-    """Rectangle of a node's positions whose receptive fields meet a tile, None if there are none."""
-    ends: list[int] = []
+def reached(fields: tuple[Tensor, Tensor], rectangles: list[Rectangle]) -> list[Rectangle]:
+    """Rectangles of a node's positions whose receptive fields meet rectangles of input pixels; (0, 0, 0, 0) where
+    none does.
+
+    Args:
+        fields: int ``[2, H]`` and ``[2, W]``, first and end pixel that each line and column of the grid sees.
+    """
+    corners = torch.tensor(rectangles)
+    ends = []
     for axis, field in enumerate(fields):
-        low, high = tile[2 * axis], tile[2 * axis + 1]
-        meets = ((field[0] < high) & (field[1] > low)).nonzero()
-        if len(meets) == 0:
-            return None
-        ends += [int(meets[0]), int(meets[-1]) + 1]
-    return ends[0], ends[1], ends[2], ends[3]
+        sides, inverse = corners[:, 2 * axis : 2 * axis + 2].unique(dim=0, return_inverse=True)
+        meets = ((field[0] < sides[:, 1:]) & (field[1] > sides[:, :1])).int()  # [sides, H]
+        first, last = meets.argmax(1), meets.shape[1] - meets.flip(1).argmax(1)
+        ends.append((torch.stack([first, last], 1) * meets.amax(1, keepdim=True))[inverse])
+    there = (ends[0][:, 1] > 0) & (ends[1][:, 1] > 0)
+    return [tuple(row) for row in (torch.cat(ends, 1) * there[:, None]).tolist()]
 
 
 def forward_blocks(
@@ -77,14 +83,12 @@ def forward_blocks(
     column = torch.full((max(int(block.ids[-1]) for block in blocks) + 1,), -1)  # a slice's place in the block
     place = torch.full((program.row_count,), -1, dtype=torch.int32)  # where the arena holds each row of each node
     indices = _term_indices(program)
-    for block in blocks:
+    rectangles = [block.rectangle for block in blocks]
+    inside = {i: reached(fields[i], rectangles) for i in program.nodes}
+    for number, block in enumerate(blocks):
         slices = len(block.ids)
         column[block.ids] = torch.arange(slices)
-        windows: dict[int, Window] = {}
-        for i, node in program.nodes.items():
-            rectangle = reached(fields[i], block.rectangle)
-            if rectangle is not None:
-                windows[i] = cut(node.rows, rectangle)
+        windows = {i: cut(node.rows, inside[i][number]) for i, node in program.nodes.items() if any(inside[i][number])}
         held = [i for i in windows if program.nodes[i].source is None]
         arena.reset(sum(len(windows[i].rows) for i in held), slices)
         maps: dict[int, Tensor] = {}

@@ -31,7 +31,7 @@ Begin with:
 
     fwdkern explain cat.jpg -m torchvision:resnet18 -w r18.safetensors
 
-    fwdkern units cat.jpg -l layer2.0.conv1 -m torchvision:resnet18 -w r18.safetensors
+    fwdkern units cat.jpg -l layer2.0.relu -m torchvision:resnet18 -w r18.safetensors
 
 demo and the default model need no files: a small reader of handwritten digits is built in. layers lists the names
 that units wants. Every command explains itself: fwdkern explain --help

@@ -1,6 +1,7 @@
 """`fwdkern units`: what single units of a layer saw."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import torch
 import typer
 from torch import Tensor
 
-from fwdkern import FusedModel, viz
+from fwdkern import FusedModel, Relevance, viz
 from fwdkern.cli import console
 from fwdkern.cli.folder import PictureFolder
 from fwdkern.cli.options import (
@@ -31,7 +32,7 @@ from fwdkern.cli.options import (
 )
 from fwdkern.cli.session import Picture, open_session
 from fwdkern.errors import CompletenessWarning, InputError
-from fwdkern.models import DEFAULT_MODEL
+from fwdkern.models import DEFAULT_MODEL, find_class
 
 
 def units(
@@ -52,6 +53,14 @@ def units(
             "--strongest", "-n", min=1, metavar="N", help="Without an index: the strongest unit of N channels."
         ),
     ] = 13,
+    for_class: Annotated[
+        str | None,
+        typer.Option(
+            "--for-class",
+            metavar="CLASS",
+            help="The units that this class's map is mostly made of; 'top' for the top one.",
+        ),
+    ] = None,
     grid: Annotated[
         bool, typer.Option("--grid/--rows", help="Small maps in a grid, or large ones beside the image.")
     ] = True,
@@ -79,10 +88,14 @@ def units(
 
         fwdkern units seven.png -l relu_1 -u 3,10,12 -u 5,4,4 --rows
 
-        fwdkern units cat.jpg -l layer3.0.conv1 --channels -m my.nets:build
+        fwdkern units seven.png -l relu_4 --for-class 7
+
+        fwdkern units cat.jpg -l layer3.0.relu --channels -m my.nets:build
     """
     if channels and index:
         raise InputError("Both --channels and --units were given; a channel's sum has no single unit: give one.")
+    if for_class is not None and (channels or index):
+        raise InputError("--for-class chooses the units itself: give it without --units and --channels.")
     session = open_session(model, weights, classes, device, resize, size, crop, mean, std)
     pictures = session.pictures(images or [], examples=1)
     with PictureFolder(out) as folder, console.progress(len(pictures)) as steps:
@@ -91,6 +104,15 @@ def units(
         name = net.layer(layer).name
         for picture in pictures:
             steps.start(picture.name)
+            if for_class is not None:
+                wanted = None if for_class == "top" else find_class(for_class, session.classes)
+                result = largest_shares(net, picture.inputs, wanted, name, strongest)
+                fields = net.receptive_field(name, result.units)
+                shown, draw = session.preprocessing.display(picture.inputs), viz.unit_grid if grid else viz.compare
+                figure = draw(shown, result, receptive_fields=fields, names=[picture.name])
+                folder.add(figure, f"{picture.stem}-{name}-for-{for_class}", result)
+                steps.done()
+                continue
             chosen = _chosen(net, picture, name, index or [], channels, strongest)
             result = net.attribute_units(picture.inputs, name, chosen, "pixels", bias.value, mode.value)
             shown = session.preprocessing.display(picture.inputs)
@@ -120,6 +142,24 @@ def _chosen(
                 f"{'×'.join(map(str, shape))}."
             )
     return torch.tensor(parsed, device=picture.inputs.device)  # [K, rank]
+
+
+def largest_shares(net: FusedModel, inputs: Tensor, target: int | None, layer: str, count: int) -> Relevance:
+    """The `count` units of a layer with the largest shares of a class score, each map times its unit's weight.
+
+    inputs: one image [1, C, H, W]. What they leave over is printed.
+    """
+    parts = net.decompose(inputs, target, layer, top=count)
+    rest, total = float(parts.outputs[0, -1]), float(parts.outputs.sum())
+    shown = parts.outputs.shape[1] - 1
+    console.say(f"{layer}: {shown} units hold {total - rest:.4g} of the class score {total:.4g}, the rest {rest:.4g}")
+    return replace(
+        parts,
+        scores=parts.scores[:, :-1],
+        bias=parts.bias[:, :-1],
+        outputs=parts.outputs[:, :-1],
+        units=parts.units[0],
+    )
 
 
 def strongest_units(net: FusedModel, inputs: Tensor, layer: str, count: int) -> Tensor:

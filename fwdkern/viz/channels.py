@@ -63,7 +63,9 @@ def channel_grid(
             else:
                 cells.append(Cell(None, heading, note="off"))
         count = f"{len(order)} of {maps.shape[1]} channels" if len(order) < maps.shape[1] else "all channels"
-        sheet.add_grid(cells, columns, relevance.layer, f"{count}, strongest first", worst_error(relevance, b))
+        sheet.add_grid(
+            cells, columns, relevance.layer, f"{count}, largest sum of |relevance| first", worst_error(relevance, b)
+        )
     return sheet.draw()
 
 

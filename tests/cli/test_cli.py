@@ -300,3 +300,9 @@ def test_parsers() -> None:
     for wrong in ("0", "8x", "1x2x3", "-4"):
         with pytest.raises(InputError, match="--size"):
             parse_size("size", wrong)
+
+
+def test_units_of_a_class_are_drawn_with_their_shares(tmp_path: Path) -> None:
+    printed = run_well("units", "--layer", "relu_4", "--for-class", "top", "-n", 5, "--out", tmp_path)
+    assert "5 units hold" in printed and "the rest" in printed
+    assert [path.suffix for path in tmp_path.iterdir()] == [".png"]

@@ -44,11 +44,12 @@ def fuse(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> "Fuse
 class _Source:
     """The user's model and its state at the time of ``fuse``; copies of a fused network refer to the same one."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, weights: Iterable[str]) -> None:
         self.model = model
-        state = (*model.named_parameters(), *model.named_buffers())
+        state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        watched = ((name, state[name]) for name in weights if name in state)
         # Tensors made in inference mode count no versions.
-        self.versions = [(name, tensor, tensor._version) for name, tensor in state if not tensor.is_inference()]
+        self.versions = [(name, tensor, tensor._version) for name, tensor in watched if not tensor.is_inference()]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Source":
         return self
@@ -92,7 +93,7 @@ class FusedModel(nn.Module):
         self.network = network.module
         self.eval()
         # Not a submodule: the model's parameters are not this module's.
-        self._source = _Source(model)
+        self._source = _Source(model, network.captured.weights)
         self._primary = network
         self._captured: dict[tuple[int, ...], Network] = {}
         self._input_shape = tuple(example.shape[1:])
@@ -102,7 +103,7 @@ class FusedModel(nn.Module):
         """The model's own output."""
         if not torch.compiler.is_compiling():
             self._source.refuse_changes()
-        return self._network_for(x).module(x)
+        return self._network_for(x).run(x)
 
     @property
     def layers(self) -> list[Layer]:
@@ -352,9 +353,10 @@ class FusedModel(nn.Module):
     @torch.no_grad()
     def _record(self, inputs: Tensor) -> tuple[Tape, Network]:
         self._source.refuse_changes()
-        reference = next(self.network.parameters(), None)
-        dtype = torch.float32 if reference is None else reference.dtype
-        device = inputs.device if reference is None and isinstance(inputs, Tensor) else reference.device
+        weight: Tensor | None = next(self.network.parameters(), None)
+        if weight is None and isinstance(inputs, Tensor) and inputs.is_floating_point():
+            weight = inputs  # a network without weights runs in any dtype and on any device
+        dtype, device = (torch.float32, torch.device("cpu")) if weight is None else (weight.dtype, weight.device)
         x = check_input(inputs, self._input_shape, dtype, device)
         network = self._network_for(x)
         return record(network, x), network

@@ -221,7 +221,7 @@ def field_weights(
     row = corner[:, 0, None, None] + torch.arange(size[0], device=x.device)[:, None]
     column = corner[:, 1, None, None] + torch.arange(size[1], device=x.device)
     inside = (row >= y0) & (row < y1) & (column >= x0) & (column < x1)  # [K, h, w]
-    return (inside / ((y1 - y0) * (x1 - x0))).to(dtype).flatten(1)[None]
+    return (inside.to(dtype) / ((y1 - y0) * (x1 - x0))).flatten(1)[None]
 
 
 def union_boxes(units: Units, boxes: Tensor, example: int = 0) -> Tensor:

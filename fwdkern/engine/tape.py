@@ -1,5 +1,6 @@
 """One plain forward pass, remembered: every operator's value and what it is once frozen at this input."""
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from fwdkern.errors import UnsupportedOperatorError
-from fwdkern.graph import Network, enclosing_path
+from fwdkern.graph import SHAPE_ONLY, Network, enclosing_path
 from fwdkern.nn.layer import RelevanceLayer
 from fwdkern.rules import Call, Frozen, Live, NoRule, find_rule, known_operators
 
@@ -63,7 +64,8 @@ class Tape:
         reasons = [s.frozen for s in (self.steps[i] for i in sorted(needed)) if isinstance(s.frozen, str)]
         if reasons:
             raise UnsupportedOperatorError(
-                "; ".join(reasons) + ". Layers that do not depend on it can still be explained. Operators with a "
+                "; ".join(dict.fromkeys(reasons))
+                + ". Layers that do not depend on it can still be explained. Operators with a "
                 "rule: " + ", ".join(known_operators())
             )
         return sorted(needed)
@@ -98,13 +100,20 @@ class _Recorder(fx.Interpreter):
         operands: list[Live] = []
         plain_args, plain_kwargs = _strip((args, kwargs), operands)
         output = super().call_function(target, plain_args, plain_kwargs)
-        name = self._node.meta.get("layer")
-        if name is None or not operands or not isinstance(output, Tensor):
+        if not operands or target in SHAPE_ONLY:
             return output
         parents = tuple(operand.step for operand in operands)
-        return self._add(name, output, parents, self._freeze(Call(target, args, kwargs, output)))
+        frozen = self._freeze(Call(target, args, kwargs, output))
+        # Whatever depends on the input is recorded: an unrecorded value would pass for a constant.
+        name = self._node.meta.get("layer", self._node.name)
+        if isinstance(output, (tuple, list)):
+            return [self._add(f"{name}[{i}]", part, parents, frozen) for i, part in enumerate(output)]
+        return self._add(name, output, parents, frozen) if isinstance(output, Tensor) else output
 
     def _freeze(self, call: Call) -> Frozen | str:
+        if call.target is operator.getitem:
+            source = self.tape.steps[call.args[0][call.args[1]].step].frozen
+            return source if isinstance(source, str) else f"node {self._node.name} has no relevance rule"
         where = f"node {self._node.name} ({call.target}) in {enclosing_path(self._node)}"
         found = find_rule(call.target)
         if found is None:

@@ -3,12 +3,14 @@
 import logging
 import operator
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils._pytree import TreeSpec
 
 from fwdkern.errors import CaptureError, InputError
 from fwdkern.rules.pooling import adaptive_max_pool2d
@@ -26,11 +28,25 @@ _ASSERTIONS = {
 _NOISY = ("torch.export", "torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
 
 
-def capture(model: nn.Module, example: Tensor) -> tuple[fx.GraphModule, int | None]:
-    """Capture ``model`` in evaluation mode at the shape of ``example`` ``[B, ...]``.
+@dataclass(frozen=True)
+class Capture:
+    """A captured model.
 
-    Returns:
-        The graph, and the batch size that it is bound to: None where it serves every batch.
+    Attributes:
+        module: the graph; it returns one value, or the leaves of a structure.
+        structure: how the leaves make up the model's output, None where the output is one tensor.
+        weights: names of the model's parameters and buffers that the output depends on.
+        batch: the only batch size the graph serves, None for all.
+    """
+
+    module: fx.GraphModule
+    structure: TreeSpec | None
+    weights: tuple[str, ...]
+    batch: int | None
+
+
+def capture(model: nn.Module, example: Tensor) -> Capture:
+    """Capture ``model`` in evaluation mode at the shape of ``example`` ``[B, ...]``.
 
     Raises:
         InputError: the model is in training mode.
@@ -46,10 +62,10 @@ def capture(model: nn.Module, example: Tensor) -> tuple[fx.GraphModule, int | No
     pair = example if example.shape[0] > 1 else torch.cat([example, example])
     program = _export(model, pair, dynamic=True)
     if isinstance(program, ExportedProgram):
-        return _lift(program), None
+        return _lift(program, None)
     program = _export(model, example, dynamic=False)
     if isinstance(program, ExportedProgram):
-        return _lift(program), example.shape[0]
+        return _lift(program, example.shape[0])
     first = (str(program).strip() or type(program).__name__).splitlines()[0]
     raise CaptureError(
         f"torch.export could not capture {type(model).__name__} for an input of shape {list(example.shape)}: "
@@ -85,7 +101,7 @@ def _export(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgram
             logging.getLogger(name).setLevel(level)
 
 
-def _lift(program: ExportedProgram) -> fx.GraphModule:
+def _lift(program: ExportedProgram, batch: int | None) -> Capture:
     """The program's graph with its parameters, buffers and constants as attributes of one module."""
     graph, root = fx.Graph(), nn.Module()
     env: dict[fx.Node, Any] = {}
@@ -101,11 +117,17 @@ def _lift(program: ExportedProgram) -> fx.GraphModule:
                 program.constants[spec.target] if spec.target in program.constants else program.state_dict[spec.target]
             )
             env[node] = add_constant(graph, root, "w_" + spec.target.replace(".", "_"), value)
+            env[node].meta["weight"] = spec.target
         elif node.op == "get_attr":
             raise CaptureError(
                 f"the model holds control flow (node {node.name}), which has no relevance rule; "
                 "rewrite it without torch.cond, torch.map or while_loop"
             )
+        elif node.op == "output":
+            leaves = [env.get(value, value) for value in _returned_leaves(program, node)]
+            structure = program.call_spec.out_spec
+            single = structure is None or structure.is_leaf()
+            graph.output(leaves[0] if single else tuple(leaves))
         elif node.target not in _ASSERTIONS:
             env[node] = graph.node_copy(node, lambda n: env[n])
     module = fx.GraphModule(root, graph)
@@ -113,7 +135,16 @@ def _lift(program: ExportedProgram) -> fx.GraphModule:
     _numeric_padding(module)
     graph.eliminate_dead_code()
     module.recompile()
-    return module
+    weights = tuple(node.meta["weight"] for node in graph.nodes if "weight" in node.meta)
+    return Capture(module, None if single else structure, weights, batch)
+
+
+def _returned_leaves(program: ExportedProgram, output: fx.Node) -> list[Any]:
+    """What the model returns, without what it writes to its buffers or its input on the way."""
+    kinds = [spec.kind for spec in program.graph_signature.output_specs]
+    (values,) = output.args
+    assert isinstance(values, (tuple, list))
+    return [value for value, kind in zip(values, kinds, strict=True) if kind is OutputKind.USER_OUTPUT]
 
 
 def add_constant(graph: fx.Graph, root: nn.Module, name: str, value: Tensor) -> fx.Node:
@@ -188,7 +219,7 @@ def _numeric_padding(module: fx.GraphModule) -> None:
             widths = [side for t in reversed(total) for side in (t // 2, t - t // 2)]
             with module.graph.inserting_before(node):
                 x = module.graph.call_function(aten.constant_pad_nd.default, (x, widths))
-            x.meta = {key: value for key, value in node.meta.items() if key != "val"}
+            x.meta = {**node.meta, "val": aten.constant_pad_nd(node.args[0].meta["val"], widths)}
             padding = [0] * rank
         bias = argument(node, 2, "bias")
         _replace(module, node, overloads[node.target], (x, weight, bias, stride, padding, dilation, groups))

@@ -26,7 +26,7 @@ _IDENTITIES = {
     aten.feature_dropout.default,
 }
 # Operators that read the shape of their operand and none of its values.
-_SHAPE_ONLY = {
+SHAPE_ONLY = {
     aten.sym_size.int,
     aten.ones_like.default,
     aten.zeros_like.default,
@@ -57,7 +57,7 @@ def depends_on_input(graph: fx.Graph) -> set[fx.Node]:
     for node in graph.nodes:
         if node.op == "placeholder":
             dependent.add(node)
-        elif node.target not in _SHAPE_ONLY and dependent.intersection(node.all_input_nodes):
+        elif node.target not in SHAPE_ONLY and dependent.intersection(node.all_input_nodes):
             dependent.add(node)
     return dependent
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_unflatten
 
-from fwdkern.graph.capture import capture
+from fwdkern.graph.capture import Capture, capture
 from fwdkern.graph.fold import depends_on_input, drop_identities, fold_batch_norm, fold_constants, is_tensor
 from fwdkern.graph.names import module_paths, name_nodes, operator_name
 from fwdkern.nn.conv import RelevanceConv2d, RelevanceConvTranspose2d
@@ -68,7 +69,7 @@ class Network:
         folded into another one and have no values any more.
         output: name of the layer whose value the network returns, None if it returns several.
         fields: receptive fields of steps, kept here by the engine since they depend on the geometry alone.
-        batch: the only batch size the graph serves, None for all.
+        captured: what is known from the capture.
     """
 
     module: fx.GraphModule
@@ -76,7 +77,7 @@ class Network:
     aliases: dict[str, str]
     absorbed: dict[str, str]
     output: str | None
-    batch: int | None
+    captured: Capture
     constants: int
     index: dict[str, Layer] = field(init=False)
     fields: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -84,10 +85,22 @@ class Network:
     def __post_init__(self) -> None:
         self.index = {layer.name: layer for layer in self.layers}
 
+    @property
+    def batch(self) -> int | None:
+        """The only batch size the graph serves, None for all."""
+        return self.captured.batch
+
+    def run(self, x: Tensor) -> Any:
+        """The model's own output at ``x`` ``[B, *shape]``."""
+        value = self.module(x)
+        structure = self.captured.structure
+        return value if structure is None else tree_unflatten(value, structure)
+
 
 def build_network(model: nn.Module, example: Tensor) -> Network:
     """Capture ``model`` at the shape of ``example`` ``[B, ...]``, simplify, and swap its layers."""
-    module, batch = capture(model, example)
+    captured = capture(model, example)
+    module = captured.module
     constants = fold_constants(module)
     calls = [node for node in module.graph.nodes if node.op == "call_function" and is_tensor(node)]
     names, results = name_nodes(calls)
@@ -126,7 +139,7 @@ def build_network(model: nn.Module, example: Tensor) -> Network:
     _forget_tracing(module)
     layers = [replace(layer, module=swapped.get(layer.name, "")) for layer in layers]
     layers = [_explained_below(layer) if layer.name == returned else layer for layer in layers]
-    return Network(module, layers, aliases, absorbed, returned, batch, constants)
+    return Network(module, layers, aliases, absorbed, returned, captured, constants)
 
 
 def _explained_below(layer: Layer) -> Layer:
@@ -143,11 +156,8 @@ def _forget_tracing(module: fx.GraphModule) -> None:
 
 def _returned(module: fx.GraphModule, names: dict[fx.Node, str], alive: set[fx.Node]) -> str | None:
     output = next(node for node in module.graph.nodes if node.op == "output")
-    (values,) = output.args
-    if isinstance(values, (tuple, list)) and len(values) == 1:
-        output.args = (values[0],)
-        return names[values[0]] if values[0] in alive else None
-    return None
+    tensors = [value for value in output.all_input_nodes if value in names]
+    return names[tensors[0]] if len(tensors) == 1 and tensors[0] in alive else None
 
 
 def _swap(module: fx.GraphModule, names: dict[fx.Node, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from fwdkern.rules import (
     pooling,
     reduction,
     reshape,
+    scatter,
 )
 from fwdkern.rules.frozen import Frozen
 from fwdkern.rules.registry import Call, Live, NoRule, find_rule, known_operators, plain, register
@@ -32,4 +33,5 @@ __all__ = [
     "reduction",
     "register",
     "reshape",
+    "scatter",
 ]

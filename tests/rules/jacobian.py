@@ -72,6 +72,8 @@ def _jacobians(target: Any, args: Any, kwargs: Any, output: Tensor) -> list[Tens
         return [leaf(v) for v in value] if isinstance(value, list) else leaves.get(id(value), value)
 
     out = target(*[leaf(arg) for arg in args], **kwargs).flatten()
+    # An output may be constant, for which autograd has no history.
+    out = out + 0 * sum(value.sum() for value in leaves.values())
     one_each = torch.eye(len(out), dtype=out.dtype)
     rows = torch.autograd.grad(
         out, list(leaves.values()), one_each, is_grads_batched=True, allow_unused=True, materialize_grads=True

@@ -43,7 +43,7 @@ def test_what_exceeds_the_tolerance_is_found(dtype: torch.dtype) -> None:
 def test_what_is_not_finite_is_found(where: str, value: float) -> None:
     broken = result()
     getattr(broken, where)[0, 1] = value
-    with pytest.raises(CompletenessError, match="1 of 6 maps.*relative error inf.*unit \\[1, 2, 3\\]"):
+    with pytest.raises(CompletenessError, match=r"1 of 6 maps.*relative error inf.*unit \[1, 2, 3\]"):
         check_completeness(broken, strict=True)
 
 

@@ -1,150 +1,176 @@
 """Wrong requests end in errors that say what was given, what was expected and what to do."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import fwdkern
-from fwdkern.errors import CaptureError, InputError, LayerError, UnsupportedOperatorError
-from tests.networks.families import FAMILIES
-
-
-class _WithErf(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.before = nn.Conv2d(3, 4, 3)
-        self.odd = nn.Sequential(nn.Conv2d(4, 4, 1))
-        self.head = nn.Linear(4, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch.erf(self.odd(self.before(x).relu()))
-        return self.head(y.mean([2, 3]))
-
-
-class _Branching(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * 2 if x.sum() > 0 else x
+from fwdkern import FusedModel
+from fwdkern.errors import CaptureError, InputError, LayerError
+from tests.test_model import X, image, network
 
 
 @pytest.fixture(scope="module")
-def net() -> fwdkern.FusedModel:
-    factory, shape = FAMILIES["vgg"]
-    return fwdkern.fuse(factory(), torch.randn(1, *shape))
+def model() -> nn.Sequential:
+    return network()
 
 
 @pytest.fixture(scope="module")
-def x() -> Tensor:
-    return torch.randn(2, *FAMILIES["vgg"][1])
+def net(model: nn.Sequential) -> FusedModel:
+    return fwdkern.fuse(model, X)
 
 
-def test_inputs(net: fwdkern.FusedModel, x: Tensor) -> None:
-    channels = x.shape[1]
-    wrong: list[tuple[object, str]] = [
-        (x[0], "unsqueeze"),
-        (x.movedim(1, -1), "movedim"),
-        (x[:, :1].expand(-1, channels + 1, -1, -1), f"{channels} channels"),
-        ((x * 10).int(), "torch.int32"),
-        (x.double(), "torch.float64"),
-        (x[:0], "no example"),
-        (x[:, :, :0], "empty"),
-        (x.numpy(), "ndarray"),
-        ([x, x], "list"),
-        (x.to("meta"), "meta"),
+def nan_image() -> Tensor:
+    x = X.clone()
+    x[1, 2, 3, 4] = x[0, 1, 0, 7] = torch.nan
+    x[1, 2, 3, 5] = torch.inf
+    return x
+
+
+INPUTS: dict[str, tuple[object, str]] = {
+    "rank": (X[0], r"must be \[B, 3, 8, 8\], got \[3, 8, 8\]; add the batch dimension"),
+    "rank 5": (X[None], r"got \[1, 2, 3, 8, 8\]"),
+    "channels": (image(2, 4, 8, 8), r"3 channels in dimension 1, got \[2, 4, 8, 8\]"),
+    "channels last": (image(2, 8, 8, 3), r"channels come first here: inputs.movedim"),
+    "bytes": (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), r"torch.uint8.*/ 255 and normalise"),
+    "dtype": (X.float(), r"torch.float32, the network's weights torch.float64: use inputs.to\(torch.float64\)"),
+    "device": (torch.empty(2, 3, 8, 8, dtype=torch.float64, device="meta"), r"on meta, the network on cpu"),
+    "not finite": (nan_image(), r"2 NaN and 1 infinite values among 384, the first at \[0, 1, 0, 7\]"),
+    "no tensor": (X.numpy(), "one tensor .*, got ndarray"),
+    "nothing": (None, "got NoneType"),
+    "two": ((X, X), "got tuple"),
+    "no pixel": (X[..., :0], r"empty: shape \[2, 3, 8, 0\]"),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_bad_inputs(net: FusedModel, name: str) -> None:
+    x, words = INPUTS[name]
+    with pytest.raises(InputError, match=words):
+        net.attribute(x)  # type: ignore[arg-type]
+
+
+def test_an_image_too_small_for_the_network(net: FusedModel) -> None:
+    with pytest.raises(CaptureError, match=r"input of shape \[2, 3, 1, 1\].*too small"):
+        net.attribute(X[..., :1, :1])
+
+
+BAD_TARGETS: dict[str, tuple[object, str]] = {
+    "too large": (5, "target 5 is out of range: the network has classes 0 to 4"),
+    "negative": (-1, "target -1 is out of range"),
+    "count": ([0, 1, 2], r"shape \[3\] does not fit a batch of 2"),
+    "fraction": (1.5, "must be integers, got torch.float32"),
+    "boolean": (True, "must be integers, got torch.bool"),
+    "word": ("best", "'best' is not None"),
+    "ragged": ([[0], [1, 2]], "cannot be read as class numbers"),
+    "none": ([], "no class was asked for"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TARGETS)
+def test_bad_targets(net: FusedModel, name: str) -> None:
+    target, words = BAD_TARGETS[name]
+    with pytest.raises(InputError, match=words):
+        net.attribute(X, target)  # type: ignore[arg-type]
+
+
+BAD_UNITS: dict[str, tuple[object, str]] = {
+    "outside": ([[0, 0, 8]], r"\[0, 0, 8\] is outside layer '2' of shape \[4, 8, 8\]"),
+    "two outside": ([[4, 0, 0], [0, 0, 0], [0, -1, 0]], r"\[4, 0, 0\] is outside.*2 units are"),
+    "rank": ([[0, 0]], r"coordinates must be \[K, 3\], got \[1, 2\]"),
+    "flat": ([0, 0, 0], r"coordinates must be \[K, 3\], got \[3\]"),
+    "fraction": ([[0.0, 0.0, 0.0]], "must be integers, got torch.float32"),
+    "word": ("every", "'every' is not one of"),
+    "nothing": (None, "cannot be read as coordinates"),
+    "none": ([], "no unit was asked for"),
+    "none, shaped": (torch.zeros(0, 3, dtype=torch.int64), "no unit was asked for"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_UNITS)
+def test_bad_units(net: FusedModel, name: str) -> None:
+    units, words = BAD_UNITS[name]
+    with pytest.raises(InputError, match=words):
+        net.attribute_units(X, "2", units)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=words):
+        net.receptive_field("2", units)  # type: ignore[arg-type]
+
+
+BAD_FEATURES: dict[str, tuple[object, str]] = {
+    "word": ("pixel", "'pixel' is not one of"),
+    "float map": (torch.rand(8, 8), "must be an integer tensor, got torch.float32"),
+    "shape": (torch.zeros(4, 4, dtype=torch.int64), r"shape \[8, 8\] or \[2, 8, 8\], got \[4, 4\]"),
+    "negative": (torch.full((8, 8), -1), "must not be negative, got -1"),
+    "gaps": (torch.full((8, 8), 1000), "number the segments from 0; the largest is 1000"),
+    "nothing": (None, "got NoneType"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FEATURES)
+def test_bad_features(net: FusedModel, name: str) -> None:
+    features, words = BAD_FEATURES[name]
+    with pytest.raises(InputError, match=words):
+        net.attribute(X, features=features)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("keyword", ["bias", "mode", "backend", "layout"])
+def test_bad_words(net: FusedModel, keyword: str) -> None:
+    with pytest.raises(InputError, match=f"{keyword}='back' is not one of"):
+        net.attribute_units(X, "2", **{keyword: "back"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("memory", ["2 frogs", "", 0, -5, "0GiB"])
+def test_bad_memory(net: FusedModel, memory: object) -> None:
+    with pytest.raises(InputError, match=r"memory=.* is not a size such as"):
+        net.attribute(X, memory=memory)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"memory=.* is not a size such as"):
+        list(net.iter_units(X, "2", memory=memory))  # type: ignore[arg-type]
+
+
+def test_unknown_layers(net: FusedModel) -> None:
+    calls: list[Callable[[str], object]] = [
+        net.layer,
+        lambda name: net.attribute_units(X, name),
+        lambda name: net.attribute_layers(X, ["2", name]),
+        lambda name: net.receptive_field(name, "all"),
+        lambda name: list(net.iter_units(X, name)),
     ]
-    for value, words in wrong:
-        with pytest.raises(InputError, match=words):
-            net.attribute(value)  # type: ignore[arg-type]
+    for call in calls:
+        with pytest.raises(LayerError, match=r"no layer is called '33'; close: '3'\. net\.layers lists all 5"):
+            call("33")
+        with pytest.raises(LayerError, match="layer '0' was folded into '1'"):
+            call("0")
+    with pytest.raises(InputError, match=r"several names, got '2'"):
+        net.attribute_layers(X, "2")
 
 
-def test_not_finite_inputs_are_counted_and_placed(net: fwdkern.FusedModel, x: Tensor) -> None:
-    broken = x.clone()
-    broken[1, 0, 2, 3], broken[1, 1, 0, 0], broken[1, 1, 0, 1] = torch.nan, torch.inf, -torch.inf
-    with pytest.raises(InputError, match=r"1 NaN and 2 infinite.*\[1, 0, 2, 3\]"):
-        net.attribute(broken)
+EXAMPLES: dict[str, tuple[object, type[Exception], str]] = {
+    "integers": (X.long(), InputError, "must be floating point, got torch.int64"),
+    "two": ((X, X), InputError, r"one tensor .*, got \(Tensor, Tensor\)"),
+    "word": ("image", InputError, r"got \(str\)"),
+    "dictionary": ({"x": X}, InputError, r"got \(dict\)"),
+    "vector": (X[0, 0, 0], InputError, "must be a batch"),
+    "no example": (X[:0], InputError, "not empty, got shape"),
+    "channels": (image(1, 2, 8, 8), CaptureError, "expected input.* to have 3 channels"),
+    "dtype": (X.float(), CaptureError, "the example is torch.float32, the model's weights are torch.float64"),
+}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"target": 10**6}, "out of range"),
-        ({"target": -1}, "out of range"),
-        ({"target": [0, 1, 2]}, "batch of 2"),
-        ({"target": torch.tensor([0.5, 1.0])}, "integers"),
-        ({"target": "every"}, '"all"'),
-        ({"target": []}, "no class"),
-        ({"features": "pixel"}, "pixels"),
-        ({"features": torch.zeros(3, 3, dtype=torch.long)}, "shape"),
-        ({"features": torch.zeros(32, 32)}, "integer"),
-        ({"bias": "none"}, "uniform"),
-        ({"mode": "fast"}, "forward"),
-        ({"backend": "tpu"}, "torch"),
-        ({"memory": "much"}, "2GiB"),
-        ({"memory": -1}, "2GiB"),
-    ],
-)
-def test_class_requests(net: fwdkern.FusedModel, x: Tensor, arguments: dict[str, object], words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        net.attribute(x, **arguments)  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_bad_examples(model: nn.Module, name: str) -> None:
+    example, error, words = EXAMPLES[name]
+    with pytest.raises(error, match=words):
+        fwdkern.fuse(model, example)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("units", "words"),
-    [
-        ("some", "channels"),
-        (torch.tensor([[0, 0]]), r"\[K, 3\]"),
-        (torch.tensor([[0, 0, 10**5]]), "outside"),
-        (torch.tensor([[-1, 0, 0]]), "outside"),
-        (torch.zeros(0, 3, dtype=torch.long), "no unit"),
-        (torch.tensor([[0.0, 0.0, 0.0]]), "integers"),
-    ],
-)
-def test_units(net: fwdkern.FusedModel, x: Tensor, units: str | Tensor, words: str) -> None:
-    layer = next(layer.name for layer in net.layers if len(layer.shape) == 3)
-    with pytest.raises(InputError, match=words):
-        net.attribute_units(x, layer, units)
-
-
-def test_unknown_layers_come_with_close_names(net: fwdkern.FusedModel, x: Tensor) -> None:
-    name = net.layers[0].name
-    with pytest.raises(LayerError, match=name):
-        net.attribute_units(x, name + "x")
-
-
-def test_a_folded_layer_is_named_with_what_holds_it() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
-    folded = fwdkern.fuse(model, torch.randn(1, 3, 8, 8))
-    with pytest.raises(LayerError, match="'1'"):
-        folded.layer("0")
-
-
-def test_models_that_cannot_be_fused() -> None:
-    x = torch.randn(1, 3, 8, 8)
-    with pytest.raises(InputError, match=r"model\.eval"):
-        fwdkern.fuse(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), x)
-    with pytest.raises(CaptureError, match="_Branching"):
-        fwdkern.fuse(_Branching().eval(), x)
-    with pytest.raises(InputError, match="Module"):
-        fwdkern.fuse(lambda y: y, x)  # type: ignore[arg-type]
-    for example in (x[0, 0, 0], x.int(), (x, x), "image"):
-        with pytest.raises(InputError, match="example_inputs"):
-            fwdkern.fuse(nn.Conv2d(3, 4, 3).eval(), example)  # type: ignore[arg-type]
-
-
-def test_an_operator_without_a_rule_is_named_and_what_lies_before_it_explained() -> None:
-    x = torch.randn(1, 3, 8, 8)
-    net = fwdkern.fuse(_WithErf().eval(), x)
-    assert [layer.name for layer in net.layers if layer.rule is None] == ["erf"]
-    with pytest.raises(UnsupportedOperatorError, match=r"erf.*aten\.erf.*convolution"):
-        net.attribute(x)
-    assert net.attribute_units(x, "odd", strict=True).delta.abs().max() < 1e-5
-    assert "erf" in net.report()
-
-
-def test_weights_changed_after_fusing_are_refused() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2)).eval()
-    x = torch.randn(1, 3, 8, 8)
-    net = fwdkern.fuse(model, x)
-    with torch.no_grad():
-        model[0].weight.add_(1)
-    with pytest.raises(InputError, match="fuse again"):
-        net.attribute(x)
+def test_bad_models(model: nn.Module) -> None:
+    with pytest.raises(InputError, match=r"training mode \(Sequential and others\): call model\.eval"):
+        fwdkern.fuse(network().train(), X)
+    with pytest.raises(InputError, match=r"training mode \(1\)"):
+        broken = network()
+        broken[1].train()
+        fwdkern.fuse(broken, X)
+    with pytest.raises(InputError, match=r"must be a torch\.nn\.Module, got function"):
+        fwdkern.fuse(lambda x: x, X)  # type: ignore[arg-type]

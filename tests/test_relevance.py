@@ -47,3 +47,17 @@ def test_delta_counts_what_the_scores_leave_out() -> None:
     separate = _result(scores, bias_in_scores=False)
     separate.bias = torch.tensor([[0.0, 1.0]])
     assert separate.delta.tolist() == [[0.0, -1.0]]
+
+
+def test_delta_is_summed_in_double() -> None:
+    scores = torch.cat([torch.full((1, 1, 1, 4096), 1e4), torch.full((1, 1, 1, 4096), -1e4)], 2)
+    scores[0, 0, 0, 0] += 1
+    result = _result(scores)
+    result.outputs = torch.ones(1, 1)
+    assert result.delta.item() == 0
+
+
+def test_saliency_of_segments() -> None:
+    result = _result(torch.tensor([[[2.0, -1.0, 4.0]]]))
+    result.features = "segments"
+    assert result.saliency().tolist() == [[[0.5, 0, 1]]]

@@ -100,3 +100,23 @@ def test_seed_of_images_and_vectors() -> None:
     assert rows.shape == (21, 2, 3, 4, 5)
     assert torch.equal(rows.sum(0), x) and not rows[-1].any()
     assert torch.equal(fnn.seed(x.flatten(1)).sum(0), x.flatten(1))
+
+
+def test_vectors() -> None:
+    layers = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).double().eval()
+    x = torch.randn(4, 6, dtype=torch.float64)
+    value, rows = x, fnn.seed(x)
+    for layer in (fnn.RelevanceLinear.from_torch(layers[0], layers[1]), fnn.RelevanceLinear.from_torch(layers[2])):
+        value, rows = layer.forward_relevance(value, rows)
+    expected = fwdkern.fuse(layers, x).attribute(x, "all", bias="separate")
+    torch.testing.assert_close(rows[:-1].permute(1, 2, 0), expected.scores)
+    torch.testing.assert_close(rows[-1], expected.bias)
+
+
+def test_rows_are_left_as_they_were() -> None:
+    layer, x = fnn.RelevanceReLU.from_torch(nn.ReLU6()), torch.randn(1, 2, 3, 3) * 9
+    rows = fnn.seed(x)
+    before = rows.clone()
+    layer.forward_relevance(x, rows)
+    layer.reverse_relevance(x, rows)
+    assert rows.equal(before)

@@ -47,7 +47,10 @@ class _Source:
     def __init__(self, model: nn.Module, weights: Iterable[str]) -> None:
         self.model = model
         state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        watched = ((name, state[name]) for name in weights if name in state)
+        names = list(weights)
+        # Training changes running statistics without counting a version; it counts its batches beside them.
+        names += [f"{name.removesuffix('running_mean')}num_batches_tracked" for name in names if "running_mean" in name]
+        watched = ((name, state[name]) for name in names if name in state)
         # Tensors made in inference mode count no versions.
         self.versions = [(name, tensor, tensor._version) for name, tensor in watched if not tensor.is_inference()]
 

@@ -108,7 +108,9 @@ class _Recorder(fx.Interpreter):
         name = self._node.meta.get("layer", self._node.name)
         if isinstance(output, (tuple, list)):
             return [self._add(f"{name}[{i}]", part, parents, frozen) for i, part in enumerate(output)]
-        return self._add(name, output, parents, frozen) if isinstance(output, Tensor) else output
+        if not isinstance(output, Tensor):
+            return Live(output, self._add(name, torch.as_tensor(output), parents, frozen).step)
+        return self._add(name, output, parents, frozen)
 
     def _freeze(self, call: Call) -> Frozen | str:
         if call.target is operator.getitem:

@@ -1,4 +1,4 @@
-"""The command line: `fwdkern explain`, `units`, `layers`, `info` and `demo`."""
+"""The command line: `fwdkern explain`, `units`, `layers`, `info`, `demo` and `bench`."""
 
 from fwdkern.cli.app import app, main
 

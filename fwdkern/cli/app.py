@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from fwdkern import __version__
 from fwdkern.cli import console
+from fwdkern.cli.bench import bench
 from fwdkern.cli.demo import demo
 from fwdkern.cli.explain import explain
 from fwdkern.cli.info import info
@@ -98,7 +99,7 @@ def _root(
     pass
 
 
-for command in (explain, units, layers, info, demo):
+for command in (explain, units, layers, info, demo, bench):
     app.command()(command)
 
 

@@ -1,0 +1,73 @@
+"""All workloads, and the figures they must reach."""
+
+import functools
+
+from benchmarks.workload import Goal, Workload
+from benchmarks.workloads import classes, kernel, layers, units
+
+_LAYERS = ((64, 32, 192), (256, 14, 192), (512, 14, 96))  # channels, side, slices
+
+WORKLOADS = [
+    Workload("digits-units", "Digit reader 64², all units of relu_4", units.of_digits),
+    Workload("digits-classes", "Digit reader 64², all 10 class maps", classes.all_of_digits),
+    Workload(
+        "resnet20-last-block",
+        "ResNet-20, CIFAR photograph, all units of the last residual block",
+        units.of_resnet_block,
+        [Goal("speed-up", 5), Goal("speed-up", 20, "algorithm1")],
+    ),
+    Workload(
+        "resnet20-all-layers",
+        "ResNet-20, CIFAR photograph, all units of all 19 ReLUs in one pass",
+        layers.of_resnet,
+        [Goal("slow-down", 2, "fwdkern, layer3.2 alone")],
+    ),
+    Workload(
+        "squeezenet-features5",
+        "SqueezeNet 1.1 224², all 93 312 units of features.5 as 31² windows, streamed",
+        units.of_squeezenet_as_windows,
+        [Goal("speed-up", 50, "dense batched slices"), Goal("memory", 2 * 2**30)],
+    ),
+    Workload(
+        "squeezenet-1000-classes",
+        "SqueezeNet 1.1 224², all 1000 class maps of one photograph",
+        classes.all_of_squeezenet,
+        [Goal("speed-up", 15, "vmap(vjp)"), Goal("speed-up", 3, "dense batched transposes")],
+    ),
+    Workload(
+        "squeezenet-batch8",
+        "SqueezeNet 1.1 224², one class map each for 8 photographs, everything included",
+        classes.one_each_of_squeezenet,
+        [Goal("speed-up", 1.5, "Captum"), Goal("memory ratio", 0.6, "Captum")],
+        memory=("Captum, contiguous", "Captum, channels last"),
+    ),
+    Workload(
+        "squeezenet-side-doubled",
+        "SqueezeNet 1.1, all units of features.5 as windows, 448² against 224²",
+        units.of_squeezenet_at_two_sizes,
+        [Goal("slow-down", 4.5, "fwdkern, 224²"), Goal("working memory ratio", 1.1, "fwdkern, 224²")],
+        memory=("fwdkern, 224²",),
+    ),
+    *(
+        Workload(
+            f"gathered-gemm-{channels}x{side}x{slices}-density-{density}",
+            f"gathered_gemm 3×3, {channels} channels, {side}², {slices} slices, density {density}",
+            functools.partial(kernel.gathered_gemm, channels, side, slices, density),
+            [Goal("share", 0.75) if density < 1 else Goal("speed-up", 0.8)],
+        )
+        for density in (0.3, 1.0)
+        for channels, side, slices in _LAYERS
+    ),
+]
+
+
+def find(name: str) -> Workload:
+    """The workload of that name.
+
+    Raises:
+        KeyError: there is none; the message lists all.
+    """
+    for workload in WORKLOADS:
+        if workload.name == name:
+            return workload
+    raise KeyError(f"no workload is called {name!r}; there are {', '.join(w.name for w in WORKLOADS)}")

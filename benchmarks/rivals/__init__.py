@@ -1,0 +1,23 @@
+"""Other ways to the same maps. They compute R only, which is less than fwdkern's V with its check.
+
+The loops that would take minutes run on a part of the slices or units; ``parts`` scales their time.
+"""
+
+from benchmarks.rivals.algorithm1 import algorithm1
+from benchmarks.rivals.autograd import autograd_batch, autograd_loop
+from benchmarks.rivals.captum import captum_batch, captum_loop
+from benchmarks.rivals.dense import dense_slices
+from benchmarks.rivals.functional import vmap_jvp, vmap_vjp
+from benchmarks.rivals.transposed import dense_transposes
+
+__all__ = [
+    "algorithm1",
+    "autograd_batch",
+    "autograd_loop",
+    "captum_batch",
+    "captum_loop",
+    "dense_slices",
+    "dense_transposes",
+    "vmap_jvp",
+    "vmap_vjp",
+]

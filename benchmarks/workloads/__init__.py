@@ -1,0 +1,1 @@
+"""How each workload of the registry is made ready."""

@@ -168,7 +168,7 @@ def test_resnet_equals_algorithm1_on_a_crop() -> None:
 
 def test_squeezenet_equals_algorithm1_on_a_crop() -> None:
     network = data.squeezenet().double()
-    x = data.imagenet_photos(1)[0][0, :, 100:116, 100:116].double()
+    x = data.imagenet_photos(1)[0][0, :, 100:112, 100:112].double()
     net = fwdkern.fuse(network.features[:4].eval(), x[None])  # the whole network needs a larger image
     found = net.attribute_units(x[None], "3", mode="forward", strict=True)
     stem, fire = fwdkern.algorithm1(network.features[:3], x), network.features[3]

@@ -201,7 +201,7 @@ class FusedModel(nn.Module):
         """
         name = self.layer(layer).name
         options = parse_options(bias, mode, layout, backend, memory, strict)
-        tape, network = self._record(inputs)
+        tape, network = self._record(inputs, name)
         request = _unit_request(tape, name, units)
         return Job(network, tape, [request], parse_features(features, tape.input), options).run()[0]
 
@@ -222,7 +222,7 @@ class FusedModel(nn.Module):
         name = self.layer(layer).name
         half = max(parse_bytes(memory) // 2, 1)
         options = parse_options(bias, mode, layout, backend, half, strict)
-        tape, network = self._record(inputs)
+        tape, network = self._record(inputs, name)
         parsed = parse_features(features, tape.input)
         whole = _unit_request(tape, name, units)
         # Beside a part's maps the check holds a float64 copy of some of them.
@@ -253,7 +253,7 @@ class FusedModel(nn.Module):
         if not asked:
             raise InputError("layers: no layer was asked for")
         options = parse_options(bias, "forward", layout, backend, memory, strict)
-        tape, network = self._record(inputs)
+        tape, network = self._record(inputs, *asked.values())
         requests = [_unit_request(tape, name, "all") for name in dict.fromkeys(asked.values())]
         results = Job(network, tape, requests, parse_features(features, tape.input), options).run()
         by_name = {result.layer: result for result in results}
@@ -286,7 +286,7 @@ class FusedModel(nn.Module):
             raise InputError('bias="receptive_field" has no meaning for the rest row; use "uniform" or "separate"')
         name = self.layer(layer).name
         options = parse_options(bias, "auto", "dense", backend, memory, False)
-        tape, network = self._record(inputs)
+        tape, network = self._record(inputs, name)
         request, _ = self._class_request(network, tape, target)
         own = _unit_request(tape, name, "all")
         return decompose(network, tape, request, own, top, parse_features(features, tape.input), options)
@@ -307,7 +307,7 @@ class FusedModel(nn.Module):
         engines, modes, multiply counts, predicted seconds and bytes."""
         options = parse_options("uniform", mode, layout, backend, memory, False)
         name = None if layer is None else self.layer(layer).name
-        tape, network = self._record(inputs)
+        tape, network = self._record(inputs, *([] if name is None else [name]))
         if name is None:
             request, _ = self._class_request(network, tape, target)
         else:
@@ -327,7 +327,7 @@ class FusedModel(nn.Module):
             blank = torch.zeros(
                 self._primary.batch or 1, *self._input_shape, dtype=reference.dtype, device=reference.device
             )
-            tape = record(self._primary, blank)
+            tape = record(self._primary, blank, ())
             step = tape.find(name)
             self._fields[key] = receptive_boxes(tape, [step])[step][:, :1]
         boxes = self._fields[key]
@@ -354,7 +354,8 @@ class FusedModel(nn.Module):
         return super()._apply(fn, recurse)
 
     @torch.no_grad()
-    def _record(self, inputs: Tensor) -> tuple[Tape, Network]:
+    def _record(self, inputs: Tensor, *layers: str) -> tuple[Tape, Network]:
+        """The tape at some inputs, with the values of these layers and of the network's output."""
         self._source.refuse_changes()
         weight: Tensor | None = next(self.network.parameters(), None)
         if weight is None and isinstance(inputs, Tensor) and inputs.is_floating_point():
@@ -362,7 +363,9 @@ class FusedModel(nn.Module):
         dtype, device = (torch.float32, torch.device("cpu")) if weight is None else (weight.dtype, weight.device)
         x = check_input(inputs, self._input_shape, dtype, device)
         network = self._network_for(x)
-        return record(network, x), network
+        output = network.index.get(network.output or "")
+        keep = [*layers, *((output.name, *output.parents) if output else ())]
+        return record(network, x, keep), network
 
     def _class_request(self, network: Network, tape: Tape, target: object) -> tuple[Request, str]:
         """The request for class scores, and what a reader of its maps must know."""

@@ -109,7 +109,8 @@ class Job:
             return self.tape
         if self.network.batch is not None:
             raise NoRowForm(f"the network fixes a batch of {self.network.batch}, and rows take one input at a time")
-        return record(self.network, self.tape.input[example : example + 1])
+        names = [request.layer for request in self.requests]
+        return record(self.network, self.tape.input[example : example + 1], names)
 
     def _output(self, request: Request, example: int, scores: Tensor, window: Window | None) -> Output:
         flat = request.units.flat

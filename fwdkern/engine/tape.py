@@ -1,7 +1,7 @@
 """One plain forward pass, remembered: every operator's value and what it is once frozen at this input."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,8 @@ class Step:
     """One operator at one input.
 
     Attributes:
-        name: the layer's name; value: its output ``[B, *shape]``; parents: indices of the steps that it reads.
+        name: the layer's name; value: its output ``[B, *shape]``, on the meta device if not kept.
+        parents: indices of the steps that it reads.
         frozen: the frozen operator, or the reason why there is none.
     """
 
@@ -74,9 +75,10 @@ class Tape:
 class _Recorder(fx.Interpreter):
     """Runs the graph; wraps every value that depends on the input so that rules can tell it from a constant."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
+    def __init__(self, module: fx.GraphModule, keep: Collection[str] | None) -> None:
         super().__init__(module)
         self.tape = Tape()
+        self.keep = keep
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
         value = super().placeholder(target, args, kwargs)
@@ -126,7 +128,10 @@ class _Recorder(fx.Interpreter):
             return f"{where}: {reason}"
 
     def _add(self, name: str, value: Tensor, parents: tuple[int, ...], frozen: Frozen | str | None) -> Live:
-        self.tape.steps.append(Step(name, value, parents, frozen))
+        kept = self.keep is None or name in self.keep or not parents
+        # A value that nobody will read leaves its shape and dtype; reading it by mistake fails.
+        held = value if kept else torch.empty_like(value, device="meta")
+        self.tape.steps.append(Step(name, held, parents, frozen))
         return Live(value, len(self.tape.steps) - 1)
 
 
@@ -143,9 +148,12 @@ def _strip(value: Any, operands: list[Live]) -> Any:
 
 
 @torch.no_grad()
-def record(network: Network, x: Tensor) -> Tape:
-    """Run ``network`` at ``x`` ``[B, *shape]`` and freeze every operator on the way."""
-    recorder = _Recorder(network.module)
+def record(network: Network, x: Tensor, keep: Collection[str] | None = None) -> Tape:
+    """Run ``network`` at ``x`` ``[B, *shape]`` and freeze every operator on the way.
+
+    ``keep`` names the layers whose values will be read, None for all; of the others only shapes are remembered.
+    """
+    recorder = _Recorder(network.module, keep)
     recorder.tape.fields = network.fields
     recorder.run(x)
     return recorder.tape

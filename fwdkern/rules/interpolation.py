@@ -63,9 +63,10 @@ def _spatial_scales(call: Call, position: int) -> tuple[Any, ...]:
 def nearest(call: Call) -> Frozen:
     """upsample_nearest2d(x, output_size, scale_factors)."""
     x, size, scales = plain(call.args[0]), list(call.output.shape[2:]), _spatial_scales(call, 2)
+    shape = x.shape
     return Interpolation(
         lambda m: aten.upsample_nearest2d(m, size, *scales),
-        lambda m: aten.upsample_nearest2d_backward(m, size, [m.shape[0], *x.shape[1:]], *scales),
+        lambda m: aten.upsample_nearest2d_backward(m, size, [m.shape[0], *shape[1:]], *scales),
         x,
         call.output.shape,
     )
@@ -75,6 +76,7 @@ def nearest(call: Call) -> Frozen:
 def smooth(call: Call) -> Frozen:
     """upsample_bilinear2d and upsample_bicubic2d(x, output_size, align_corners, scale_factors)."""
     x, size, scales = plain(call.args[0]), list(call.output.shape[2:]), _spatial_scales(call, 3)
+    shape = x.shape
     align = call.argument(2, "align_corners")
     if call.target is aten.upsample_bilinear2d.vec:
         resize, transpose = aten.upsample_bilinear2d, aten.upsample_bilinear2d_backward
@@ -82,7 +84,7 @@ def smooth(call: Call) -> Frozen:
         resize, transpose = aten.upsample_bicubic2d, aten.upsample_bicubic2d_backward
     return Interpolation(
         lambda m: resize(m, size, align, *scales),
-        lambda m: transpose(m, size, [m.shape[0], *x.shape[1:]], align, *scales),
+        lambda m: transpose(m, size, [m.shape[0], *shape[1:]], align, *scales),
         x,
         call.output.shape,
     )

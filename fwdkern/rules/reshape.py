@@ -12,8 +12,11 @@ aten = torch.ops.aten
 
 
 def _relabel(call: Call, transpose: Callable[[Tensor], Tensor] | None = None) -> Relabel:
+    # The call itself is not kept: it holds the values of its operands.
+    target, args, kwargs = call.target, [plain(argument) for argument in call.args[1:]], call.kwargs
+
     def operator(x: Tensor) -> Tensor:
-        return call.target(x, *[plain(argument) for argument in call.args[1:]], **call.kwargs)
+        return target(x, *args, **kwargs)
 
     return Relabel(operator, plain(call.args[0]).shape, transpose)
 

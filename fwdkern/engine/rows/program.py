@@ -203,7 +203,7 @@ def _masks(tape: Tape, order: list[int], needs: dict[int, Tensor]) -> dict[int, 
 
 def _carry_active(frozen: Frozen, step: Step, masks: list[Tensor]) -> Tensor:
     if isinstance(frozen, (Convolution, Linear)):
-        return torch.ones_like(step.value, dtype=torch.bool)
+        return torch.ones(step.value.shape, dtype=torch.bool)
     if isinstance(frozen, Diagonal):
         if isinstance(frozen, Scaled) and frozen.in_shape != frozen.shape:
             raise NoRowForm(f"layer {step.name!r} broadcasts its input")

@@ -24,7 +24,12 @@ def run(workload: Workload, effort: Effort, with_memory: bool, say: Callable[[st
         task = workload.build()
     except Absent as absent:
         return Result(workload.name, workload.title, str(absent), [], "", None, 0.0, 0.0, 0.0, None, None, [])
-    entries = [_choose(contender, task, say, workload.name) for contender in task.contenders]
+    references = task.references()
+    others = task.yardstick_references() if task.yardstick_references else references
+    entries = [
+        _choose(each, others if each.role == "yardstick" else references, task.tolerance, say, workload.name)
+        for each in task.contenders
+    ]
     right = {e.contender.name: e.contender.variants[e.variant] for e in entries if not e.wrong}
     say(f"{workload.name}: {len(right)} contenders in turn")
     taken = interleaved({_MM: mm_run(), **right}, effort)
@@ -39,7 +44,8 @@ def summarise(workload: Workload, task: Task, figures: list[Figure], mm_rate: fl
     """Ratios, floor, share and goals from the figures. mm_rate: multiply-adds a second."""
     own = _own(figures)
     best = fastest(figures, "rival")
-    floor = task.multiplies / mm_rate if task.multiplies else None
+    multiplies = task.multiplies()
+    floor = multiplies / mm_rate if multiplies else None
     share = floor / own.seconds if floor and own and own.seconds else None
     ratio = best.seconds / own.seconds if best and own and best.seconds and own.seconds else None
     return Result(
@@ -51,7 +57,7 @@ def summarise(workload: Workload, task: Task, figures: list[Figure], mm_rate: fl
         ratio,
         task.tolerance,
         mm_rate,
-        task.multiplies,
+        multiplies,
         floor,
         share,
         [judge(goal, figures, share) for goal in workload.goals],
@@ -117,17 +123,16 @@ class _Entry:
     wrong: str = ""
 
 
-def _choose(contender: Contender, task: Task, say: Callable[[str], None], workload: str) -> _Entry:
+def _choose(
+    contender: Contender, references: list[Sample], tolerance: float, say: Callable[[str], None], workload: str
+) -> _Entry:
     """Check every variant, then take the fastest of the right ones."""
-    references = task.references
-    if contender.role == "yardstick" and task.yardstick_references is not None:
-        references = task.yardstick_references
     errors: dict[str, float] = {}
     wrong = ""
     for label, variant in contender.variants.items():
         say(f"{workload}: checking {contender.name} {label}")
         try:
-            errors[label] = _check(contender, variant, references, task.tolerance)
+            errors[label] = _check(contender, variant, references, tolerance)
         except WrongResult as problem:
             wrong = str(problem)
     if not errors:

@@ -39,7 +39,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Task:
-    """A workload made ready.
+    """A workload made ready. What only the check and the table need is computed when it is called.
 
     references: maps of the sampled units, each of them right (``units.by_autograd`` says why there are several); a map
     must be close to one of them.
@@ -48,10 +48,10 @@ class Task:
     """
 
     contenders: list[Contender]
-    references: list[Sample]
+    references: Callable[[], list[Sample]]
     tolerance: float
-    multiplies: float
-    yardstick_references: list[Sample] | None = None
+    multiplies: Callable[[], float]
+    yardstick_references: Callable[[], list[Sample]] | None = None
 
 
 @dataclass(frozen=True)

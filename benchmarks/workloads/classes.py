@@ -26,7 +26,7 @@ def all_of_squeezenet() -> Task:
         rivals.captum_loop(problem, problem.some_active(32)),
         rivals.autograd_loop(problem, problem.some_active(32)),
     ]
-    return Task(contenders, problem.references(), TOLERANCE, net.plan(x, target="all").chosen.multiplies)
+    return Task(contenders, problem.references, TOLERANCE, lambda: net.plan(x, target="all").chosen.multiplies)
 
 
 def all_of_digits() -> Task:
@@ -41,7 +41,7 @@ def all_of_digits() -> Task:
         rivals.captum_loop(problem, problem.active),
         rivals.autograd_loop(problem, problem.active),
     ]
-    return Task(contenders, problem.references(), TOLERANCE, net.plan(x, target="all").chosen.multiplies)
+    return Task(contenders, problem.references, TOLERANCE, lambda: net.plan(x, target="all").chosen.multiplies)
 
 
 def one_each_of_squeezenet() -> Task:
@@ -55,7 +55,10 @@ def one_each(network: nn.Module, x: Tensor) -> Task:
     front = networks.whole(network)
     with torch.no_grad():
         targets = network(x).argmax(1)
-    references = by_autograd(front, x, lambda network, x: autograd(network, x, targets[:, None]))
+
+    def references() -> list[Sample]:
+        return by_autograd(front, x, lambda network, x: autograd(network, x, targets[:, None]))
+
     everything = torch.ones(1, 1, dtype=torch.bool)
     positions = x.shape[2] * x.shape[3]
 
@@ -72,5 +75,4 @@ def one_each(network: nn.Module, x: Tensor) -> Task:
             rivals.captum_batch(front, x, targets, layout),
             rivals.autograd_batch(front, x, targets, layout),
         ]
-    multiplies = net.plan(x, target=targets).chosen.multiplies
-    return Task(contenders, references, TOLERANCE, multiplies)
+    return Task(contenders, references, TOLERANCE, lambda: net.plan(x, target=targets).chosen.multiplies)

@@ -33,13 +33,18 @@ def of_resnet() -> Task:
         own.unit_maps(net, last, "layer3.2", "dense", "yardstick", "fwdkern, layer3.2 alone"),
         _dense(front, x, {net.layer(name).name: flat for name, flat in units.items()}, layers),
     ]
-    each = [
-        by_autograd(networks.whole(network), x, functools.partial(autograd, targets=flat[None], layer=name))
-        for name, flat in units.items()
-    ]
-    references = [own.concatenated(samples) for samples in zip(*each, strict=True)]
-    multiplies = own.multiplies_of_layers(net, x, layers)
-    return Task(contenders, references, TOLERANCE, multiplies, last.references())
+
+    def references() -> list[Sample]:
+        each = [
+            by_autograd(networks.whole(network), x, functools.partial(autograd, targets=flat[None], layer=name))
+            for name, flat in units.items()
+        ]
+        return [own.concatenated(samples) for samples in zip(*each, strict=True)]
+
+    def multiplies() -> float:
+        return own.multiplies_of_layers(net, x, layers)
+
+    return Task(contenders, references, TOLERANCE, multiplies, last.references)
 
 
 def _own(net: fwdkern.FusedModel, x: Tensor, layers: list[str], units: dict[str, Tensor], layout: str) -> Contender:

@@ -29,7 +29,7 @@ def of_resnet_block() -> Task:
         rivals.captum_loop(problem, few),
         rivals.autograd_loop(problem, few),
     ]
-    return Task(contenders, problem.references(), TOLERANCE, net.plan(x, "layer3.2").chosen.multiplies)
+    return Task(contenders, problem.references, TOLERANCE, lambda: net.plan(x, "layer3.2").chosen.multiplies)
 
 
 def of_digits() -> Task:
@@ -53,7 +53,7 @@ def of_digits_on(x: Tensor, part: int) -> Task:
         rivals.captum_loop(problem, few),
         rivals.autograd_loop(problem, few),
     ]
-    return Task(contenders, problem.references(), TOLERANCE, net.plan(x, "relu_4").chosen.multiplies)
+    return Task(contenders, problem.references, TOLERANCE, lambda: net.plan(x, "relu_4").chosen.multiplies)
 
 
 def of_squeezenet_as_windows() -> Task:
@@ -71,8 +71,11 @@ def of_squeezenet_as_windows() -> Task:
         rivals.captum_loop(problem, problem.some_active(16)),
         rivals.autograd_loop(problem, problem.some_active(32)),
     ]
-    plan = net.plan(x, "features.5", layout="window", memory="1GiB")
-    return Task(contenders, problem.references(), TOLERANCE, plan.chosen.multiplies)
+
+    def multiplies() -> float:
+        return net.plan(x, "features.5", layout="window", memory="1GiB").chosen.multiplies
+
+    return Task(contenders, problem.references, TOLERANCE, multiplies)
 
 
 def of_squeezenet_at_two_sizes() -> Task:
@@ -86,6 +89,8 @@ def of_squeezenet_at_two_sizes() -> Task:
         own.unit_maps(net, problems[0], "features.5", "window", name="fwdkern, 448²"),
         own.unit_maps(net, problems[1], "features.5", "window", "yardstick", "fwdkern, 224²"),
     ]
-    multiplies = net.plan(large, "features.5", layout="window").chosen.multiplies
-    references = [problem.references() for problem in problems]
-    return Task(contenders, references[0], TOLERANCE, multiplies, references[1])
+
+    def multiplies() -> float:
+        return net.plan(large, "features.5", layout="window").chosen.multiplies
+
+    return Task(contenders, problems[0].references, TOLERANCE, multiplies, problems[1].references)

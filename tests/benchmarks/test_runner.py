@@ -30,6 +30,10 @@ def contender(name: str, role: str, *results: torch.Tensor, parts: float = 1.0) 
     return Contender(name, role, variants, lambda maps: Sample(maps, _ALL), parts)
 
 
+def _right() -> list[Sample]:
+    return [Sample(_MAPS, _ALL)]
+
+
 def figure(name: str, role: str, seconds: float | None, memory: Memory | None = None) -> Figure:
     return Figure(name, role, "", "", 1.0, seconds, seconds, seconds, 1, 0.0, "", memory)
 
@@ -62,9 +66,9 @@ def test_class_maps_of_digits() -> None:
 def test_a_wrong_result_gets_no_speed() -> None:
     task = Task(
         [contender("fwdkern", "own", _MAPS * 1.01), contender("rival", "rival", _MAPS)],
-        [Sample(_MAPS, _ALL)],
+        _right,
         1e-3,
-        0,
+        lambda: 0.0,
     )
     result = measure(Workload("w", "", lambda: task, [Goal("speed-up", 0)]))
     own, rival = result.figures
@@ -74,7 +78,7 @@ def test_a_wrong_result_gets_no_speed() -> None:
 
 
 def test_a_wrong_variant_is_never_the_fastest() -> None:
-    task = Task([contender("fwdkern", "own", _MAPS + 1, _MAPS, _MAPS + 2)], [Sample(_MAPS, _ALL)], 1e-3, 0)
+    task = Task([contender("fwdkern", "own", _MAPS + 1, _MAPS, _MAPS + 2)], _right, 1e-3, lambda: 0.0)
     (own,) = measure(Workload("w", "", lambda: task)).figures
     assert own.variant == "1" and own.wrong == ""
 
@@ -89,7 +93,7 @@ def test_absent_data_is_named() -> None:
 
 def test_ratios_and_shares() -> None:
     figures = [figure("fwdkern", "own", 2.0), figure("a", "rival", 10.0), figure("b", "rival", 6.0)]
-    task = Task([], [], 1e-4, multiplies=8e9)
+    task = Task([], _right, 1e-4, lambda: 8e9)
     result = runner.summarise(Workload("w", "", lambda: task), task, figures, mm_rate=1e10)
     assert result.best_rival == "b" and result.ratio == 3.0
     assert result.floor == 0.8 and result.share == 0.4

@@ -19,6 +19,7 @@ from fwdkern.engine.units import Units
 from fwdkern.engine.window import Window
 from fwdkern.errors import InputError
 from fwdkern.graph import Network
+from fwdkern.ops.native import lend_threads
 from fwdkern.relevance import Relevance
 
 
@@ -89,7 +90,8 @@ class Job:
             if way.engine == "dense":
                 self._run_dense_forward(way, scores, windows)
             else:
-                self._run_rows(way, scores, windows)
+                with lend_threads():
+                    self._run_rows(way, scores, windows)
             mass = bias_mass(self.tape, self.steps)
             masses = [request.units.gather(mass[request.step]) for request in self.requests]
         return [

@@ -208,7 +208,7 @@ def _gathered_gemm_cpu(
             0 if in_index is None else in_index.data_ptr(),
             in_channel.shape[0],
             native.isa(library),
-            torch.get_num_threads(),
+            native.threads(),
         )
     except ValueError as error:
         raise _row_error(str(error)) from None

@@ -1,8 +1,11 @@
 """The compiled library: loaded on first use, absent without harm."""
 
+import contextlib
 import functools
 import importlib
 import os
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,6 +48,28 @@ def isa(library: ModuleType) -> int:
     available: int = library.available_isa()
     limit = isa_limit()
     return available if limit is None else min(available, ISA_NAMES.index(limit))
+
+
+_kernel_threads: ContextVar[int | None] = ContextVar("kernel_threads", default=None)
+
+
+def threads() -> int:
+    """How many threads a kernel may use: those of torch, whoever is lending them out."""
+    lent = _kernel_threads.get()
+    return torch.get_num_threads() if lent is None else lent
+
+
+@contextlib.contextmanager
+def lend_threads() -> Iterator[None]:
+    """Give torch's threads to the kernels inside; torch uses one meanwhile, since its idle ones spin on the cores."""
+    count = torch.get_num_threads()
+    token = _kernel_threads.set(threads())
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
+        _kernel_threads.reset(token)
 
 
 def maps_argument(maps: Tensor) -> tuple[int, int, int, bool]:

@@ -106,7 +106,7 @@ def _row_combine_cpu(
             accumulate,
             in_maps.shape[1],
             native.isa(library),
-            torch.get_num_threads(),
+            native.threads(),
         )
     except ValueError as error:
         raise _term_error(str(error)) from None

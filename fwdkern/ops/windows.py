@@ -110,7 +110,7 @@ def scatter_windows(maps: Tensor, target: Tensor, tile: Rectangle, origin: Tenso
         out.shape[1],
         out.shape[2],
         out.data_ptr(),
-        torch.get_num_threads(),
+        native.threads(),
     )
 
 

@@ -46,10 +46,14 @@ class Diagonal(Frozen):
         self.scale, self.offset, self.shape = scale, offset, shape
 
     def forward(self, *maps: Tensor) -> Tensor:
-        return maps[0] * self.scale
+        return self._scaled(maps[0])
 
     def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
-        return (maps * self.scale,)
+        return (self._scaled(maps),)
+
+    def _scaled(self, maps: Tensor) -> Tensor:
+        # A product with a bool tensor would convert the gate to floats first.
+        return torch.where(self.scale, maps, 0) if self.scale.dtype is torch.bool else maps * self.scale
 
     def reach(self, *boxes: Tensor) -> Tensor:
         return boxes[0].expand(4, *self.shape)

@@ -10,7 +10,7 @@ pip := $(bin)/python -m pip install --quiet --quiet --disable-pip-version-check
 native_sources := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint native sanitize clean
+.PHONY: help demo test lint native sanitize bench clean
 
 help:
 	@echo "make demo      install into $(VENV), build the native library, draw pictures into $(OUT)/"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make native    build the C++ library and run its tests"
 	@echo "make sanitize  the C++ tests under the address and undefined-behaviour sanitizers"
+	@echo "make bench     speed beside rivals, into benchmarks/results/"
 	@echo "make clean     remove everything that make has written"
 	@echo "Settings: PYTHON=$(PYTHON) TORCH=$(TORCH) VENV=$(VENV) OUT=$(OUT)"
 
@@ -31,6 +32,9 @@ lint: $(VENV)/.tools
 	@$(bin)/ruff check .
 	@$(bin)/ruff format --check .
 	@$(bin)/mypy
+
+bench: $(VENV)/.tools
+	@$(bin)/python -m benchmarks
 
 native: build/cmake/.configured
 	@$(bin)/cmake --build build/cmake -- --quiet

@@ -227,13 +227,17 @@ class FusedModel(nn.Module):
         whole = _unit_request(tape, name, units)
         # Beside a part's maps the check holds a float64 copy of some of them.
         each = 2 * len(tape.input) * tape.input.element_size() * Job(network, tape, [whole], parsed, options).map_size
-        size = max(1, half // each) if whole.units.flat is not None else whole.units.count
-        for start in range(0, whole.units.count, size):
-            part = whole
-            if size < whole.units.count:
-                stop = min(start + size, whole.units.count)
-                part = Request(whole.step, whole.units.part(start, stop), name)
-            yield Job(network, tape, [part], parsed, options).run()[0]
+        count = whole.units.count
+        size = count if whole.units.flat is None else max(1, half // each)
+
+        def parts() -> Iterator[Relevance]:
+            for start in range(0, count, size):
+                part = whole
+                if size < count:
+                    part = Request(whole.step, whole.units.part(start, min(start + size, count)), name)
+                yield Job(network, tape, [part], parsed, options).run()[0]
+
+        return parts()  # wrong arguments have raised by now, not at the first part
 
     def attribute_layers(
         self,

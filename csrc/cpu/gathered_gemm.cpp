@@ -5,7 +5,7 @@
 
 #include "bfloat16.h"
 #include "fwdkern/parallel.h"
-#include "gathered_gemm_kernels.h"
+#include "position.h"
 
 namespace fwdkern {
 
@@ -15,15 +15,6 @@ namespace {
 constexpr int64_t kItemsPerThread = 8;
 // Multiply-adds that outweigh waking a thread, about 20 microseconds.
 constexpr int64_t kWorkPerThread = 1 << 20;
-
-const GemmKernels& kernels_of(Isa isa) {
-#ifdef FWDKERN_X86
-    if (isa == Isa::avx512) return gemm_kernels_avx512;
-    if (isa == Isa::avx2) return gemm_kernels_avx2;
-#endif
-    (void)isa;
-    return gemm_kernels_scalar;
-}
 
 const char* row_list_error(const RowList& rows, int64_t count, int64_t channels) {
     if (rows.offset[0] != 0 || rows.offset[rows.positions] != count)
@@ -38,12 +29,6 @@ const char* row_list_error(const RowList& rows, int64_t count, int64_t channels)
         if (previous >= channels) return "a channel is out of range";
     }
     return nullptr;
-}
-
-int64_t longest_position(const RowList& rows) {
-    int64_t longest = 0;
-    for (int64_t p = 0; p < rows.positions; ++p) longest = std::max(longest, rows.offset[p + 1] - rows.offset[p]);
-    return longest;
 }
 
 // Multiply-adds of a call, as if it had one group.
@@ -61,24 +46,9 @@ int64_t work_of(const GatheredGemm& call) {
 }
 
 struct Scratch {
-    std::vector<const float*> weight_rows;
-    std::vector<const void*> in_rows;
-    std::vector<int32_t> columns;      // within the group, of the output rows
-    std::vector<int32_t> panel_begin;
-    std::vector<float> packed;
+    Position position;
     std::vector<float> sums;  // float32 image of bfloat16 output rows
 };
-
-// Rows [begin, end) of `rows` whose channel lies in [low, high).
-struct Span {
-    int64_t begin, end;
-};
-
-Span in_group(const RowList& rows, Span span, int64_t low, int64_t high) {
-    const int32_t* begin = std::lower_bound(rows.channel + span.begin, rows.channel + span.end, low);
-    const int32_t* end = std::lower_bound(begin, rows.channel + span.end, high);
-    return {begin - rows.channel, end - rows.channel};
-}
 
 class Worker {
 public:
@@ -86,15 +56,10 @@ public:
 
     Scratch scratch() const {
         const int64_t depth = call_.tap_count * std::min(longest_position(call_.in_rows), in_width());
-        Scratch made;
-        made.weight_rows.resize(depth);
-        made.in_rows.resize(depth);
         const int64_t rows = longest_position(call_.out_rows);
-        made.columns.resize(rows);
-        made.panel_begin.resize(panels_of(rows) + 1);
-        made.packed.resize(panels_of(rows) * std::min(kernels_.depth_block, depth) * kernels_.tile_rows);
-        if (call_.out.storage == Storage::bfloat16) made.sums.resize(rows * call_.slices);
-        return made;
+        const bool narrow = call_.out.storage == Storage::bfloat16;
+        return {Position(kernels_, call_.in.storage, depth, rows),
+                std::vector<float>(narrow ? rows * call_.slices : 0)};
     }
 
     // Part `part` of `parts` of the output rows of position q.
@@ -113,26 +78,23 @@ public:
 private:
     int64_t in_width() const { return call_.in_channels / call_.groups; }
     int64_t out_width() const { return call_.out_channels / call_.groups; }
-    int64_t panels_of(int64_t rows) const { return (rows + kernels_.tile_rows - 1) / kernels_.tile_rows; }
 
-    int64_t list_terms(int64_t q, int64_t group, Scratch& scratch) const {
-        int64_t depth = 0;
+    void list_terms(int64_t q, int64_t group, Position& position) const {
+        position.clear();
         for (int64_t t = 0; t < call_.tap_count; ++t) {
-            const int64_t position = call_.taps[q * call_.tap_count + t];
-            if (position < 0) continue;
-            Span rows = {call_.in_rows.offset[position], call_.in_rows.offset[position + 1]};
+            const int64_t p = call_.taps[q * call_.tap_count + t];
+            if (p < 0) continue;
+            Span rows = {call_.in_rows.offset[p], call_.in_rows.offset[p + 1]};
             if (call_.groups > 1) rows = in_group(call_.in_rows, rows, group * in_width(), (group + 1) * in_width());
             const float* weight = call_.weight + t * call_.in_channels * out_width();
-            for (int64_t i = rows.begin; i < rows.end; ++i, ++depth) {
-                scratch.weight_rows[depth] = weight + call_.in_rows.channel[i] * out_width();
-                scratch.in_rows[depth] = call_.in.row(call_.in_index ? call_.in_index[i] : i);
-            }
+            for (int64_t i = rows.begin; i < rows.end; ++i)
+                position.add(weight + call_.in_rows.channel[i] * out_width(),
+                             call_.in.row(call_.in_index ? call_.in_index[i] : i));
         }
-        return depth;
     }
 
     void run_group(int64_t q, int64_t group, Span rows, Scratch& scratch) const {
-        const int64_t depth = list_terms(q, group, scratch);
+        list_terms(q, group, scratch.position);
         const int64_t count = rows.end - rows.begin;
         const bool narrow = call_.out.storage == Storage::bfloat16;
         float* out = narrow ? scratch.sums.data() : reinterpret_cast<float*>(call_.out.row(rows.begin));
@@ -140,36 +102,13 @@ private:
         if (narrow && call_.accumulate)
             for (int64_t r = 0; r < count; ++r)
                 widen(reinterpret_cast<const uint16_t*>(call_.out.row(rows.begin + r)), call_.slices, out + r * stride);
-        accumulate_terms(group, rows, depth, out, stride, scratch);
+        scratch.position.multiply(call_.out_rows.channel + rows.begin, group * out_width(), count, out_width(),
+                                  call_.slices, call_.row_scale ? call_.row_scale + rows.begin : nullptr,
+                                  call_.accumulate, out, stride);
         if (narrow)
             for (int64_t r = 0; r < count; ++r)
                 round_to_bfloat16(out + r * stride, call_.slices,
                                   reinterpret_cast<uint16_t*>(call_.out.row(rows.begin + r)));
-    }
-
-    void accumulate_terms(int64_t group, Span rows, int64_t depth, float* out, int64_t stride,
-                          Scratch& scratch) const {
-        const auto multiply = kernels_.multiply[static_cast<int>(call_.in.storage)];
-        const int64_t count = rows.end - rows.begin;
-        const int64_t panels = panels_of(count);
-        // Panels of nearly equal height: a last one of a single row would leave most of the tile idle.
-        for (int64_t p = 0; p <= panels; ++p) scratch.panel_begin[p] = static_cast<int32_t>(count * p / panels);
-        for (int64_t m = 0; m < count; ++m)
-            scratch.columns[m] = static_cast<int32_t>(call_.out_rows.channel[rows.begin + m] - group * out_width());
-        bool accumulate = call_.accumulate;
-        // A position without terms is still written once, with zeros.
-        for (int64_t begin = 0; begin < depth || !accumulate; begin += kernels_.depth_block, accumulate = true) {
-            const int64_t size = std::min(kernels_.depth_block, depth - begin);
-            kernels_.pack(scratch.weight_rows.data() + begin, size, scratch.columns.data(), scratch.panel_begin.data(),
-                          panels, out_width(), scratch.packed.data());
-            for (int64_t p = 0; p < panels; ++p) {
-                const int64_t m = scratch.panel_begin[p];
-                multiply(scratch.packed.data() + p * size * kernels_.tile_rows, scratch.in_rows.data() + begin, size,
-                         scratch.panel_begin[p + 1] - static_cast<int>(m), call_.slices,
-                         call_.row_scale ? call_.row_scale + rows.begin + m : nullptr, accumulate, out + m * stride,
-                         stride);
-            }
-        }
     }
 
     const GatheredGemm& call_;
@@ -192,7 +131,7 @@ const char* gathered_gemm_error(const GatheredGemm& call) {
 
 void gathered_gemm(const GatheredGemm& call, Isa isa, int threads) {
     if (call.slices == 0 || call.out.rows == 0) return;
-    const Worker worker(call, kernels_of(isa));
+    const Worker worker(call, gemm_kernels_of(isa));
     threads = static_cast<int>(std::clamp<int64_t>(work_of(call) / kWorkPerThread, 1, std::max(threads, 1)));
     std::vector<Scratch> scratch(threads, worker.scratch());
     const int64_t positions = call.out_rows.positions;

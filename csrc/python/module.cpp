@@ -1,16 +1,18 @@
 // Pointers arrive as integers (tensor.data_ptr()), so that this module needs neither torch nor its headers.
 // Shapes, dtypes and strides are checked in fwdkern/ops before a call.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstdint>
 #include <stdexcept>
 #include <tuple>
+#include <vector>
 
 #include "fwdkern/active_rows.h"
 #include "fwdkern/gathered_gemm.h"
 #include "fwdkern/isa.h"
 #include "fwdkern/row_combine.h"
-#include "fwdkern/windows.h"
+#include "fwdkern/row_program.h"
 
 namespace py = pybind11;
 
@@ -93,40 +95,81 @@ fwdkern::Rectangle rectangle(const RectangleArgument& argument) {
     return {y0, y1, x0, x1};
 }
 
-int64_t count_window_rows(std::uintptr_t offset, int64_t width, const RectangleArgument& inside) {
-    return fwdkern::count_window_rows(pointer<const int64_t>(offset), width, rectangle(inside));
-}
+// Plain data behind the pointers of a RowPass; the tensors behind the addresses are kept by the caller.
+class RowPass {
+public:
+    // (parent, taps, tap count, weight, in channels, out channels, groups, row scale,
+    //  offset, index, coefficient, read until, read from)
+    using Term = std::tuple<int64_t, std::uintptr_t, int64_t, std::uintptr_t, int64_t, int64_t, int64_t,
+                            std::uintptr_t, std::uintptr_t, std::uintptr_t, std::uintptr_t, std::uintptr_t,
+                            std::uintptr_t>;
+    // (rows, width, first, source, terms)
+    using Node = std::tuple<RowListArgument, int64_t, int64_t, std::uintptr_t, std::vector<Term>>;
+    // (node, offset, slice, value)
+    using Seeds = std::tuple<int64_t, std::uintptr_t, std::uintptr_t, std::uintptr_t>;
+    // (node, slot, result, columns, transposed, accumulate, origin, window height, window width, image width)
+    using Sink = std::tuple<int64_t, std::uintptr_t, std::uintptr_t, int64_t, bool, bool, std::uintptr_t, int64_t,
+                            int64_t, int64_t>;
+    // (slice offset, slices, blocks, slice count)
+    using Blocks = std::tuple<std::uintptr_t, std::uintptr_t, int64_t, int64_t>;
 
-void list_window_rows(std::uintptr_t offset, std::uintptr_t channel, int64_t width, const RectangleArgument& inside,
-                      std::uintptr_t rows, std::uintptr_t window_offset, std::uintptr_t window_channel) {
-    fwdkern::list_window_rows(pointer<const int64_t>(offset), pointer<const int32_t>(channel), width,
-                              rectangle(inside), pointer<int64_t>(rows), pointer<int64_t>(window_offset),
-                              pointer<int32_t>(window_channel));
-}
+    RowPass(const std::vector<Node>& nodes, const Seeds& seeds, const std::vector<Sink>& sinks, const Blocks& blocks,
+            std::uintptr_t windows, bool one_window, int64_t pivot, int64_t band) {
+        terms_.reserve(nodes.size());
+        for (const auto& [rows, width, first, source, terms] : nodes) {
+            std::vector<fwdkern::RowTerm>& made = terms_.emplace_back();
+            for (const auto& [parent, taps, tap_count, weight, in_channels, out_channels, groups, scale, offset, index,
+                              coefficient, until, from] : terms)
+                made.push_back({parent, pointer<const int32_t>(taps), tap_count, pointer<const float>(weight),
+                                in_channels, out_channels, groups, pointer<const float>(scale),
+                                pointer<const int64_t>(offset), pointer<const int32_t>(index),
+                                pointer<const float>(coefficient), pointer<const int32_t>(until),
+                                pointer<const int32_t>(from)});
+            nodes_.push_back({row_list(rows), width, first, pointer<const int32_t>(source), made.data(),
+                              static_cast<int64_t>(made.size())});
+        }
+        for (const auto& [node, slot, result, columns, transposed, accumulate, origin, height, width, image] : sinks)
+            sinks_.push_back({node, pointer<const int64_t>(slot), pointer<float>(result), columns, transposed,
+                              accumulate, pointer<const int64_t>(origin), height, width, image});
+        const auto& [seeded, seed_offset, seed_slice, seed_value] = seeds;
+        const auto& [slice_offset, slices, count, slice_count] = blocks;
+        pass_ = {nodes_.data(),
+                 static_cast<int64_t>(nodes_.size()),
+                 {seeded, pointer<const int64_t>(seed_offset), pointer<const int32_t>(seed_slice),
+                  pointer<const float>(seed_value)},
+                 sinks_.data(),
+                 static_cast<int64_t>(sinks_.size()),
+                 pointer<const int64_t>(slice_offset),
+                 pointer<const int32_t>(slices),
+                 count,
+                 slice_count,
+                 pointer<const fwdkern::Rectangle>(windows),
+                 one_window,
+                 pivot,
+                 band};
+    }
 
-int64_t count_window_terms(std::uintptr_t offset, std::uintptr_t index, std::uintptr_t rows, int64_t row_count,
-                           std::uintptr_t local, std::uintptr_t window_offset) {
-    return fwdkern::count_window_terms(pointer<const int64_t>(offset), pointer<const int32_t>(index),
-                                       pointer<const int64_t>(rows), row_count, pointer<const int32_t>(local),
-                                       pointer<int64_t>(window_offset));
-}
+    RowPass(const RowPass&) = delete;
 
-void list_window_terms(std::uintptr_t offset, std::uintptr_t index, std::uintptr_t coefficient, std::uintptr_t rows,
-                       int64_t row_count, std::uintptr_t local, std::uintptr_t window_index,
-                       std::uintptr_t window_coefficient) {
-    fwdkern::list_window_terms(pointer<const int64_t>(offset), pointer<const int32_t>(index),
-                               pointer<const float>(coefficient), pointer<const int64_t>(rows), row_count,
-                               pointer<const int32_t>(local), pointer<int32_t>(window_index),
-                               pointer<float>(window_coefficient));
-}
+    int64_t rows() const { return fwdkern::row_pass_rows(pass_); }
 
-void scatter_windows(std::uintptr_t maps, int64_t stride, std::uintptr_t target, int64_t row_count,
-                     const RectangleArgument& tile, std::uintptr_t origin, int64_t window_height,
-                     int64_t window_width, std::uintptr_t result, int threads) {
-    fwdkern::scatter_windows(pointer<const float>(maps), stride, pointer<const int64_t>(target), row_count,
-                             rectangle(tile), pointer<const int64_t>(origin), window_height, window_width,
-                             pointer<float>(result), threads);
-}
+    // maps [threads, rows, stride], place [threads, rows of all nodes], column [threads, slices].
+    int64_t run(int64_t first, int64_t last, std::uintptr_t maps, int64_t rows, int64_t stride, std::uintptr_t place,
+                int64_t row_count, std::uintptr_t column, int isa, int threads) const {
+        std::vector<fwdkern::RowMemory> memory;
+        for (int t = 0; t < threads; ++t)
+            memory.push_back({pointer<float>(maps) + t * rows * stride, pointer<int32_t>(place) + t * row_count,
+                              pointer<int32_t>(column) + t * pass_.slice_count});
+        return fwdkern::run_row_pass(pass_, first, last, memory.data(), stride, static_cast<fwdkern::Isa>(isa),
+                                     threads);
+    }
+
+private:
+    std::vector<std::vector<fwdkern::RowTerm>> terms_;
+    std::vector<fwdkern::RowNode> nodes_;
+    std::vector<fwdkern::RowSink> sinks_;
+    fwdkern::RowPass pass_;
+};
 
 }  // namespace
 
@@ -138,9 +181,9 @@ PYBIND11_MODULE(_native, m) {
     m.def("list_active_rows", &list_active_rows, no_gil());
     m.def("gathered_gemm", &gathered_gemm, no_gil());
     m.def("row_combine", &row_combine, no_gil());
-    m.def("count_window_rows", &count_window_rows, no_gil());
-    m.def("list_window_rows", &list_window_rows, no_gil());
-    m.def("count_window_terms", &count_window_terms, no_gil());
-    m.def("list_window_terms", &list_window_terms, no_gil());
-    m.def("scatter_windows", &scatter_windows, no_gil());
+    py::class_<RowPass>(m, "RowPass")
+        .def(py::init<const std::vector<RowPass::Node>&, const RowPass::Seeds&, const std::vector<RowPass::Sink>&,
+                      const RowPass::Blocks&, std::uintptr_t, bool, int64_t, int64_t>())
+        .def("rows", &RowPass::rows, no_gil())
+        .def("run", &RowPass::run, no_gil());
 }

@@ -41,6 +41,7 @@ class Job:
         self.network, self.tape, self.requests = network, tape, requests
         self.features, self.options = features, options
         self.steps = [request.step for request in requests]
+        self._first: tuple[Tape, Program] | None = None
         if options.layout == "window" and (features.kind != "pixels" or tape.input.dim() != 4):
             raise InputError('layout="window" crops maps of pixels of images [B, C, H, W]; use layout="dense"')
 
@@ -100,12 +101,17 @@ class Job:
         ]
 
     def _compiled(self, example: int) -> tuple[Tape, Program]:
-        """Tape and program of one input of the batch."""
-        tape = self.network_tape(example)
+        """Tape and program of one input of the batch; those of the first, which the plan is made of, are kept."""
+        if example == 0 and self._first is not None:
+            return self._first
+        tape = self._tape_of(example)
         needs = {request.step: request.units.mask(example) for request in self.requests}
-        return tape, compile_program(tape, needs)
+        compiled = tape, compile_program(tape, needs)
+        if example == 0:
+            self._first = compiled
+        return compiled
 
-    def network_tape(self, example: int) -> Tape:
+    def _tape_of(self, example: int) -> Tape:
         """The tape of one input alone: the row engine takes inputs one by one."""
         if len(self.tape.input) == 1:
             return self.tape

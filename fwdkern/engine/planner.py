@@ -10,22 +10,22 @@ from fwdkern.engine.dense import slice_bytes
 from fwdkern.engine.features import Features
 from fwdkern.engine.memory import format_bytes
 from fwdkern.engine.options import Options
-from fwdkern.engine.rows.blocks import Block, make_blocks
-from fwdkern.engine.rows.forward import reached
+from fwdkern.engine.rows.blocks import make_blocks
+from fwdkern.engine.rows.fields import windows
 from fwdkern.engine.rows.geometry import mirrored_taps, taps
-from fwdkern.engine.rows.program import Node, Product, Program, axis_fields
+from fwdkern.engine.rows.program import Node, Product, Program
 from fwdkern.engine.tape import Tape
 from fwdkern.errors import BackendError, InputError
-from fwdkern.ops import native_info
+from fwdkern.ops import native, native_info
 from fwdkern.rules.convolution import Convolution
 from fwdkern.rules.linear import Linear
 
 # Dense maps in flight: wide enough to fill every core, small enough to stay near the caches.
 DENSE_WORKING_SET = 256 * 2**20
 TILE_SIDES = (8, 16)
-REVERSE_CHUNKS = (64, 128)
+REVERSE_CHUNKS = (48, 96)
 # Host seconds for one node of one block.
-_HOST = 1e-4
+_HOST = 2e-6
 # Fewer slices than this, or less seconds of dense work, are not worth compiling row lists for.
 _FEW = 8
 _SMALL = 0.05
@@ -125,76 +125,121 @@ def dense_multiplies(tape: Tape, steps: list[int]) -> float:
 def plan_rows(
     tape: Tape, program: Program, features: Features, targets: int, batch: int, options: Options
 ) -> list[Way]:
-    """The row engine's ways, from the first input's row lists for a batch of similar ones."""
+    """The row engine's ways, from the first input's row lists for a batch of similar ones.
+
+    A reverse pass whose targets do not reach all rows does less than is counted here.
+    """
     rate = rates(torch.get_num_threads())
-    pairs = {i: pair_map(node, program) for i, node in program.nodes.items()}
-    total = float(sum(p.sum() for p in pairs.values()))
     ways = []
     x = tape.input[0]
-    missing = [i for i in program.nodes if i not in tape.fields]
-    if missing:
-        tape.fields.update(axis_fields(tape, missing))
     for side in TILE_SIDES:
         blocks = make_blocks(features, tuple(x.shape), features.labels[0], side)
-        work, pass_pairs, widest = _forward_counts(program, tape.fields, pairs, blocks)
-        seconds = work / rate.rows + pass_pairs * rate.gather + len(blocks) * len(pairs) * _HOST
-        ways.append(Way("rows", "forward", side, len(blocks), work * batch, seconds * batch, widest * 4))
-        if features.kind == "segments" or x.dim() != 3:
+        segments = features.kind == "segments"
+        reached = windows(tape, list(program.nodes), blocks, None if segments else side)
+        work, gathered, widest = forward_counts(program, reached, torch.tensor([len(block.ids) for block in blocks]))
+        seconds = work / rate.rows + gathered * rate.gather + len(blocks) * len(program.nodes) * _HOST
+        held = _thread_bytes(program, widest, features.count, len(blocks))
+        ways.append(Way("rows", "forward", side, len(blocks), work * batch, seconds * batch, held))
+        if segments or x.dim() != 3:
             break  # their blocks do not depend on the side
-    floats = sum(len(node.rows) for node in program.nodes.values() if node.source is None)
+    total = sum(pair_count(node, program) for node in program.nodes.values())
+    rows = sum(len(node.rows) for node in program.nodes.values() if node.source is None)
     for chunk in REVERSE_CHUNKS:
-        size = max(1, min(targets, chunk, options.memory // max(4 * floats, 1)))
+        size = chunk_size(targets, min(chunk, options.memory // max(4 * rows * native.threads(), 1)))
         passes = -(-targets // size)
-        seconds = total * targets / rate.rows + passes * (total * rate.gather + len(pairs) * _HOST)
-        ways.append(Way("rows", "reverse", size, passes, total * targets * batch, seconds * batch, floats * size * 4))
+        seconds = total * targets / rate.rows + passes * (total * rate.gather + len(program.nodes) * _HOST)
+        held = _thread_bytes(program, rows * size, targets, passes)
+        ways.append(Way("rows", "reverse", size, passes, float(total * targets * batch), seconds * batch, held))
         if targets <= chunk:
             break
     return ways
 
 
-def pair_map(node: Node, program: Program) -> Tensor:
-    """Multiply-adds per slice at every position of a node's grid, int64 ``[H, W]``."""
-    own = node.rows.offset.diff()
-    total = torch.zeros_like(own)
+def chunk_size(targets: int, most: int) -> int:
+    """Targets of one pass: as equal as they can be, so that threads end together."""
+    return -(-targets // -(-targets // max(1, min(targets, most))))
+
+
+def _thread_bytes(program: Program, floats: int, slices: int, blocks: int) -> int:
+    return min(native.threads(), blocks) * 4 * (floats + program.row_count + slices)
+
+
+def pair_count(node: Node, program: Program) -> int:
+    """Multiply-adds per slice that make a node's rows."""
     if node.source is not None:
-        return total.view(node.rows.grid)  # its readers read what it copies
+        return 0  # its readers read what it copies
+    total = 0
     for term in node.terms:
-        if isinstance(term, Product):
-            parent = program.nodes[term.parent].rows
-            table = (mirrored_taps if term.mirrored else taps)(term.geometry, node.rows.whole, parent.whole).long()
-            count = parent.offset.diff()
-            met = torch.where(table >= 0, count[table.clamp_min(0)], 0).sum(1)
-            total += met * own // term.groups
-        else:
-            position = node.rows.unit % len(own)
-            total.index_add_(0, position, term.offset.diff())
-    return total.view(node.rows.grid)
+        total += int(_pairs(term, node, program).sum()) if isinstance(term, Product) else len(term.index)
+    return total
 
 
-def _forward_counts(
-    program: Program, fields: dict[int, tuple[Tensor, Tensor]], pairs: dict[int, Tensor], blocks: list[Block]
-) -> tuple[float, float, int]:
-    """Multiply-adds of all blocks, weights gathered, and floats of the widest block."""
+def _pairs(term: Product, node: Node, program: Program) -> Tensor:
+    """Multiply-adds per slice of every position of a node's grid through every tap, int64 ``[positions, T]``."""
+    parent = program.nodes[term.parent].rows
+    table = (mirrored_taps if term.mirrored else taps)(term.geometry, node.rows.whole, parent.whole).long()
+    met = torch.where(table >= 0, parent.offset.diff()[table.clamp_min(0)], 0)
+    return met * node.rows.offset.diff()[:, None] // term.groups
+
+
+def forward_counts(program: Program, reached: Tensor, slices: Tensor) -> tuple[float, float, int]:
+    """Multiply-adds of all blocks, weights gathered, and floats of the widest block.
+
+    Args:
+        reached: windows int64 ``[blocks, nodes, 4]``; slices: int64 ``[blocks]``.
+    """
     work = gathered = 0.0
-    floats = torch.zeros(len(blocks), dtype=torch.int64)
-    slices = torch.tensor([len(block.ids) for block in blocks])
-    rectangles = [block.rectangle for block in blocks]
-    for i, node in program.nodes.items():
-        corners = torch.tensor(reached(fields[i], rectangles))
-        own = _inside(pairs[i], corners)
-        work += float((own * slices).sum())
-        gathered += float(own.sum())
-        if node.source is None:
-            floats += _inside(node.rows.offset.diff().view(node.rows.grid), corners) * slices
+    floats = torch.zeros(len(slices), dtype=torch.int64)
+    number = {i: k for k, i in enumerate(program.nodes)}
+    for k, node in enumerate(program.nodes.values()):
+        if node.source is not None:
+            continue
+        own = reached[:, k]
+        floats += _inside(node.rows.offset.diff().view(1, *node.rows.grid), own[:, None])[:, 0] * slices
+        for term in node.terms:
+            if isinstance(term, Product):
+                pairs = _pairs(term, node, program).T.reshape(-1, *node.rows.grid)
+                found = _inside(pairs, _readers(term, own, reached[:, number[term.parent]])).sum(1)
+            else:
+                terms = torch.zeros(node.rows.grid[0] * node.rows.grid[1], dtype=torch.int64)
+                terms.index_add_(0, node.rows.unit % len(terms), term.offset.diff())
+                found = _inside(terms.view(1, *node.rows.grid), own[:, None])[:, 0]
+            work += float((found * slices).sum())
+            gathered += float(found.sum())
     return work, gathered, int(floats.max())
 
 
-def _inside(plane: Tensor, corners: Tensor) -> Tensor:
-    """Sums of a plane over rectangles ``[n, 4]`` (y0, y1, x0, x1), by its integral image."""
-    integral = torch.zeros(plane.shape[0] + 1, plane.shape[1] + 1, dtype=torch.int64)
-    integral[1:, 1:] = plane.cumsum(0).cumsum(1)
-    y0, y1, x0, x1 = corners.T
-    return integral[y1, x1] - integral[y0, x1] - integral[y1, x0] + integral[y0, x0]
+def _readers(term: Product, own: Tensor, parent: Tensor) -> Tensor:
+    """The positions inside windows ``own`` ``[blocks, 4]`` that read positions inside windows ``parent`` through each
+    tap, as rectangles ``[blocks, T, 4]``."""
+    sides = []
+    for axis in (0, 1):
+        kernel, stride, padding, dilation = (side[axis] for side in term.geometry)
+        shift = torch.arange(kernel) * dilation - padding
+        low, high = parent[:, 2 * axis, None], parent[:, 2 * axis + 1, None]  # [blocks, 1]
+        if term.mirrored:
+            first, last = low * stride + shift, (high - 1) * stride + shift + 1
+        else:
+            first, last = -((shift - low) // stride), -((shift - high) // stride)
+        bounds = own[:, None, 2 * axis : 2 * axis + 2]  # [blocks, 1, 2]
+        first = torch.maximum(first, bounds[..., 0])
+        sides.append((first, torch.maximum(torch.minimum(last, bounds[..., 1]), first)))
+    (y0, y1), (x0, x1) = sides
+    shape = (len(own), y0.shape[1], x0.shape[1])
+    wide = [y0[:, :, None], y1[:, :, None], x0[:, None, :], x1[:, None, :]]
+    return torch.stack([side.expand(shape).flatten(1) for side in wide], 2)
+
+
+def _inside(planes: Tensor, corners: Tensor) -> Tensor:
+    """Sums of planes ``[T, H, W]`` over rectangles ``[n, T, 4]`` (y0, y1, x0, x1), by their integral images."""
+    height, width = planes.shape[1:]
+    integral = torch.zeros(len(planes), height + 1, width + 1, dtype=torch.int64)
+    integral[:, 1:, 1:] = planes.cumsum(1).cumsum(2)
+    y0, y1, x0, x1 = corners.unbind(2)
+    y0, y1 = y0.clamp(0, height), y1.clamp(0, height)
+    x0, x1 = x0.clamp(0, width), x1.clamp(0, width)
+    plane = torch.arange(len(planes))
+    return integral[plane, y1, x1] - integral[plane, y0, x1] - integral[plane, y1, x0] + integral[plane, y0, x0]
 
 
 def choose(ways: list[Way], options: Options, notes: list[str]) -> Plan:

@@ -34,12 +34,12 @@ class Step:
 class Tape:
     """The steps of one forward pass in order; step 0 is the input ``[B, *shape]``, which has no operator.
 
-    ``fields`` remembers receptive fields along the axes of steps' grids: they depend on the network's geometry alone,
-    so that all tapes of a network share them.
+    ``geometry`` remembers receptive fields and what follows from them: they depend on shapes alone, so that all tapes
+    of a network share them.
     """
 
     steps: list[Step] = field(default_factory=list)
-    fields: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    geometry: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def input(self) -> Tensor:
@@ -154,6 +154,6 @@ def record(network: Network, x: Tensor, keep: Collection[str] | None = None) -> 
     ``keep`` names the layers whose values will be read, None for all; of the others only shapes are remembered.
     """
     recorder = _Recorder(network.module, keep)
-    recorder.tape.fields = network.fields
+    recorder.tape.geometry = network.geometry
     recorder.run(x)
     return recorder.tape

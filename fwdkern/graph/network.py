@@ -68,7 +68,7 @@ class Network:
         aliases: other names under which a layer is known (blocks, dropouts); absorbed: names of layers that were
         folded into another one and have no values any more.
         output: name of the layer whose value the network returns, None if it returns several.
-        fields: receptive fields of steps, kept here by the engine since they depend on the geometry alone.
+        geometry: what the engine has found out about receptive fields, which depend on shapes alone.
         captured: what is known from the capture.
     """
 
@@ -80,7 +80,7 @@ class Network:
     captured: Capture
     constants: int
     index: dict[str, Layer] = field(init=False)
-    fields: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    geometry: dict[Any, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.index = {layer.name: layer for layer in self.layers}

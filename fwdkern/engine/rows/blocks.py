@@ -1,12 +1,13 @@
 """The slices of a request in blocks: forward mode carries one block at a time through the network."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fwdkern.engine.features import Features
-from fwdkern.ops.windows import Rectangle
+from fwdkern.ops.row_program import Rectangle
 
 # Slices of one block: wide enough for the kernels' register tiles, few enough that a window's maps stay in L2.
 SLICES = 256
@@ -32,14 +33,18 @@ def make_blocks(features: Features, shape: tuple[int, ...], labels: Tensor, side
     channels, height, width = shape
     if features.kind == "segments":
         return _segment_blocks(features.count, labels.view(channels, height, width)[0])
+    return _tiles(height, width, side, channels if features.kind == "channels" else 1)
+
+
+@functools.lru_cache(maxsize=64)
+def _tiles(height: int, width: int, side: int, planes: int) -> list[Block]:
     blocks = []
     number = torch.arange(height * width).view(height, width)
-    planes = channels if features.kind == "channels" else 1
+    shift = torch.arange(planes)[:, None] * (height * width)
     for y in range(0, height, side):
         for x in range(0, width, side):
             tile = (y, min(y + side, height), x, min(x + side, width))
             ids = number[tile[0] : tile[1], tile[2] : tile[3]].flatten()
-            shift = torch.arange(planes)[:, None] * (height * width)
             blocks.append(Block(tile, (shift + ids).flatten()))
     return blocks
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fwdkern.ops import active_rows
-from fwdkern.ops.windows import Rectangle, window_rows
+from fwdkern.ops.row_program import Rectangle
 
 
 @dataclass
@@ -17,7 +17,6 @@ class RowList:
         grid: (H, W); channels: C.
         offset: int64 ``[H·W + 1]``; channel: int32 ``[rows]``: rows of one position stand together, channels ascending.
         unit: int64 ``[rows]``, each row's index in the flattened layer; row: int64 ``[C·H·W]``, each unit's row or −1.
-        line: first row of each line of the grid, and the number of rows at the end.
     """
 
     channels: int
@@ -26,7 +25,6 @@ class RowList:
     channel: Tensor
     unit: Tensor = field(init=False)
     row: Tensor = field(init=False)
-    line: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         positions = self.grid[0] * self.grid[1]
@@ -34,7 +32,6 @@ class RowList:
         self.unit = self.channel.long() * positions + position
         self.row = torch.full((self.channels * positions,), -1)
         self.row[self.unit] = torch.arange(len(self.unit))
-        self.line = self.offset[:: self.grid[1]].tolist()
 
     def __len__(self) -> int:
         return len(self.channel)
@@ -47,25 +44,3 @@ class RowList:
 def list_rows(mask: Tensor, channels: int, grid: tuple[int, int]) -> RowList:
     """Row list of a bool mask over the flattened layer ``[C·H·W]``."""
     return RowList(channels, grid, *active_rows(mask.view(channels, -1)))
-
-
-@dataclass
-class Window:
-    """The rows of a list inside a rectangle of positions, renumbered from 0.
-
-    Attributes:
-        rows: int64 ``[n]``, numbers in the whole list; offset: int64 ``[positions inside + 1]``;
-        channel: int32 ``[n]``.
-    """
-
-    rectangle: Rectangle
-    rows: Tensor
-    offset: Tensor
-    channel: Tensor
-
-
-def cut(rows: RowList, rectangle: Rectangle) -> Window:
-    """The part of a row list inside a rectangle."""
-    if rectangle == rows.whole:
-        return Window(rectangle, torch.arange(len(rows)), rows.offset, rows.channel)
-    return Window(rectangle, *window_rows(rows.offset, rows.channel, rows.grid[1], rectangle))

@@ -10,7 +10,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from fwdkern.engine.dense import receptive_boxes
 from fwdkern.engine.rows.geometry import POINT, Geometry, taps
 from fwdkern.engine.rows.lists import RowList, list_rows
 from fwdkern.engine.tape import Step, Tape
@@ -383,14 +382,3 @@ def _adaptive_table(grid: tuple[int, int], out: tuple[int, int]) -> Tensor:
     position = rows[:, None, :, None] * grid[1] + columns[None, :, None, :]
     missing = (rows < 0)[:, None, :, None] | (columns < 0)[None, :, None, :]
     return position.masked_fill(missing, -1).reshape(out[0] * out[1], -1)
-
-
-def axis_fields(tape: Tape, steps: list[int]) -> dict[int, tuple[Tensor, Tensor]]:
-    """Receptive fields along both axes of every step's grid: int ``[2, H]`` and ``[2, W]``, first and end position."""
-    fields = {}
-    for i, box in receptive_boxes(tape, steps).items():
-        box = box[:, 0].reshape(4, -1, *plane(tape.steps[i])[1])  # [4, C, H, W]
-        rows = torch.stack([box[0].amin((0, 2)), box[2].amax((0, 2))])
-        columns = torch.stack([box[1].amin((0, 1)), box[3].amax((0, 1))])
-        fields[i] = rows, columns
-    return fields

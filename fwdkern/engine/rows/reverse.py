@@ -1,254 +1,145 @@
-"""Reverse mode over active rows: the same kernels with input and output rows swapped and taps mirrored.
-
-The image is taken in bands of lines: a band of the input is pulled down through all layers before the next, each layer
-computing the lines that the band still lacks. Every row is computed once, and is read while it is still in the caches.
-"""
-
-from dataclasses import dataclass
+"""Reverse mode over active rows: the same program read backwards, input and output rows swapped and taps mirrored."""
 
 import torch
 from torch import Tensor
 
-from fwdkern.engine.rows.forward import Arena
+from fwdkern.engine.features import Features
 from fwdkern.engine.rows.geometry import mirrored_taps, taps
-from fwdkern.engine.rows.lists import RowList
 from fwdkern.engine.rows.program import Combination, Node, Product, Program
-from fwdkern.ops import gathered_gemm, row_combine
+from fwdkern.ops.row_program import CombinationTerm, ProductTerm, RowNode, RowPass, Seeds, Sink
 
-# Bytes of all rows of one band: a share of a last-level cache.
-BAND_BYTES = 4 * 2**20
-
-
-@dataclass
-class _ProductBand:
-    """A product's part for some lines of its output: rows of the arena, and the arguments of its gathered GEMM."""
-
-    out: slice
-    source: slice
-    in_rows: tuple[Tensor, Tensor]
-    in_index: Tensor | None
-    in_scale: Tensor | None
-    out_rows: tuple[Tensor, Tensor]
-    taps: Tensor
-    term: Product
-    begun: bool
-
-    def run(self, arena: Tensor) -> None:
-        source, index = arena[self.source], self.in_index
-        if self.in_scale is not None:
-            source = (source if index is None else source[index]) * self.in_scale
-            index = None
-        gathered_gemm(
-            source,
-            self.in_rows,
-            self.out_rows,
-            self.taps,
-            self.term.transpose,
-            groups=self.term.groups,
-            accumulate=self.begun,
-            out=arena[self.out],
-            in_index=index,
-        )
+# Lines of pixels that are finished at a time.
+BAND = 4
 
 
-@dataclass
-class _CombinationBand:
-    """A transposed combination's part for some lines of its output."""
+def reverse_pass(
+    program: Program,
+    step: int,
+    seeds: tuple[Tensor, Tensor],
+    chunks: list[Tensor],
+    features: Features,
+    x: Tensor,
+    labels: Tensor,
+    scores: Tensor,
+    origin: Tensor | None,
+) -> RowPass:
+    """A pass that pulls targets, linear forms of one step's rows, back to the input.
 
-    out: slice
-    source: slice
-    terms: tuple[Tensor, Tensor, Tensor]
-    begun: bool
-
-    def run(self, arena: Tensor) -> None:
-        row_combine(arena[self.source], *self.terms, accumulate=self.begun, out=arena[self.out])
-
-
-@dataclass
-class _ZeroBand:
-    """Rows that no target reaches."""
-
-    out: slice
-
-    def run(self, arena: Tensor) -> None:
-        arena[self.out] = 0
+    Args:
+        seeds: offset ``[rows + 1]`` and targets int32: the targets that hold each row of the step once.
+        chunks: the targets of each block; x: input ``[C, H, W]`` or ``[F]``; labels: int64 ``[E]``, the slice of each of
+            its elements; scores: zeros ``[targets, slices]``, or windows ``[targets, h, w]`` at ``origin``.
+    """
+    nodes = _Transposed(program, step).nodes
+    sink = _sink(features, nodes[-1], program.nodes[0], x, labels, len(nodes))
+    nodes.append(sink[0])
+    width = x.shape[-1]
+    target = Sink(len(nodes) - 1, sink[1], scores, transposed=True, origin=origin, image=width)
+    pivot = max(k for k, node in enumerate(nodes) if k == 0 or node.grid[0] > 1)
+    windows = torch.tensor([[[0, node.grid[0], 0, node.grid[1]] for node in nodes]])
+    count = int(chunks[-1][-1]) + 1
+    return RowPass(nodes, Seeds(0, *seeds), [target], chunks, count, windows, pivot, BAND)
 
 
-class ReversePass:
-    """A program read backwards from one wanted node, ready for any number of chunks of targets.
+def _sink(
+    features: Features, last: RowNode, inputs: Node, x: Tensor, labels: Tensor, number: int
+) -> tuple[RowNode, Tensor]:
+    """The node behind the input's rows, x times what was pulled into them summed within each slice, and its slots."""
+    unit = inputs.rows.unit
+    values, own = x.flatten()[unit], labels[unit]
+    first = last.first + len(last.channel)
+    every = torch.arange(len(unit) + 1)
+    if features.kind == "channels":
+        term = CombinationTerm(number - 1, every, every[:-1].to(torch.int32), values.contiguous())
+        return RowNode(inputs.rows.offset, inputs.rows.channel, inputs.rows.grid, first, [term]), own
+    if features.kind == "pixels" and x.dim() == 3:
+        term = CombinationTerm(number - 1, inputs.rows.offset, every[:-1].to(torch.int32), values.contiguous())
+        grid = inputs.rows.grid
+    else:
+        order = own.argsort(stable=True)
+        offset = torch.zeros(features.count + 1, dtype=torch.int64)
+        torch.cumsum(own.bincount(minlength=features.count), 0, out=offset[1:])
+        term = CombinationTerm(number - 1, offset, order.to(torch.int32), values[order].contiguous())
+        grid = (1, features.count)
+    count = grid[0] * grid[1]
+    node = RowNode(torch.arange(count + 1), torch.zeros(count, dtype=torch.int32), grid, first, [term])
+    return node, torch.arange(count)
 
-    A node that one other alone reads, each row as it is and none twice, holds no matrix here: what is pulled into its
-    rows stands in its reader's.
+
+class _Transposed:
+    """The nodes of a program in reverse order, from the one where targets begin.
+
+    A node that one other alone reads, each row as it is and none twice, holds no matrix: what is pulled into its rows
+    stands in its reader's.
     """
 
-    def __init__(self, program: Program, step: int, targets: int) -> None:
-        self.program, self.step = program, step
-        self._arena = Arena()
+    def __init__(self, program: Program, step: int) -> None:
+        self.program = program
+        self.nodes: list[RowNode] = []
+        self._number: dict[int, int] = {}
         self._readers: dict[int, list[tuple[Node, int]]] = {i: [] for i in program.nodes}
         for node in program.nodes.values():
             for k, term in enumerate(node.terms):
                 self._readers[term.parent].append((node, k))
-        self._first: dict[int, int] = {}
-        self._index: dict[int, Tensor | None] = {}
-        held = 1  # row 0 of the arena is zero
         for i in reversed(program.nodes):
-            self._index[i] = self._stand_in(i)
-            if self._index[i] is None:
-                self._first[i] = held
-                held += len(program.nodes[i].rows)
-        self.rows = held - 1
-        bands = -(-self.rows * targets * 4 // BAND_BYTES)
-        self._work = self._plan_bands(max(1, min(bands, program.nodes[0].rows.grid[0] // 4)))
+            self._add_node(i, holds=i in (0, step))
 
-    def pull(self, targets: Tensor) -> Tensor:
-        """Pull targets back to the input.
-
-        Args:
-            targets: ``[rows of the wanted node, K]``, K linear forms of its rows.
-
-        Returns:
-            ``[input rows, K]``, valid until the next call.
-        """
-        self._arena.reset(self.rows, targets.shape[1])
-        arena = self._arena.maps
-        arena[self._rows_of(self.step)] = targets
-        for part in self._work:
-            part.run(arena)
-        return arena[self._rows_of(0)]
-
-    def _rows_of(self, i: int) -> slice:
-        return slice(self._first[i], self._first[i] + len(self.program.nodes[i].rows))
-
-    def _stand_in(self, i: int) -> Tensor | None:
-        """Arena rows that stand for the rows of a node; None if it holds its own."""
-        readers = self._readers[i]
-        count = len(self.program.nodes[i].rows)
-        if i in (0, self.step) or len(readers) != 1:
-            return None
-        node, k = readers[0]
-        term = node.terms[k]
-        if isinstance(term, Product) or len(term.index) != count or bool((term.coefficient != 1).any()):
-            return None
-        reader = torch.full((count,), -1)
-        reader[term.index.long()] = _row_of_terms(term)
-        return None if bool((reader < 0).any()) else self._places(node.step, reader)
-
-    def _places(self, i: int, rows: Tensor) -> Tensor:
-        """Arena rows of some rows of a node."""
-        index = self._index[i]
-        return self._first[i] + rows if index is None else index[rows]
-
-    def _plan_bands(self, count: int) -> list[_ProductBand | _CombinationBand | _ZeroBand]:
-        """All calls in order: bands of the input's lines, in each the nodes from the wanted one down."""
-        nodes = self.program.nodes
-        height = nodes[0].rows.grid[0]
-        transposed = {
-            (node.step, k): _transpose(term, nodes[term.parent].rows, node.rows)
-            for node in nodes.values()
-            for k, term in enumerate(node.terms)
-            if isinstance(term, Combination)
-        }
-        done = dict.fromkeys(nodes, 0)
-        work: list[_ProductBand | _CombinationBand | _ZeroBand] = []
-        for band in range(1, count + 1):
-            due = {0: height * band // count}
-            for i, node in nodes.items():  # from the input up: lines that those below will read
-                lines = due.setdefault(i, 0) if band < count else node.rows.grid[0]
-                due[i] = max(lines, done[i])
-                for reader, k in self._readers[i]:
-                    needed = _lines_read(node, reader, k, due[i], transposed)
-                    due[reader.step] = max(due.get(reader.step, 0), needed)
-            for i in reversed(nodes):
-                if i != self.step and self._index[i] is None and due[i] > done[i]:
-                    work += self._band(nodes[i], done[i], due[i], transposed)
-                done[i] = due[i]
-        return work
-
-    def _band(
-        self, node: Node, start: int, stop: int, transposed: "dict[tuple[int, int], _Transposed]"
-    ) -> list[_ProductBand | _CombinationBand | _ZeroBand]:
-        """The calls that compute lines start..stop of a node."""
-        first, last = node.rows.line[start], node.rows.line[stop]
-        out = slice(self._first[node.step] + first, self._first[node.step] + last)
-        parts: list[_ProductBand | _CombinationBand | _ZeroBand] = []
-        if first == last:
-            return parts
-        for reader, k in self._readers[node.step]:
-            term, begun = reader.terms[k], bool(parts)
-            if isinstance(term, Combination):
-                offset, row, coefficient, _ = transposed[reader.step, k]
-                own = slice(int(offset[first]), int(offset[last]))
-                index = self._places(reader.step, row[own]).to(torch.int32)
-                terms = (offset[first : last + 1] - offset[first], index, coefficient[own])
-                parts.append(_CombinationBand(out, slice(0, self._first[node.step]), terms, begun))
-            else:
-                parts.append(self._product_band(term, reader, node, start, stop, out, begun))
-        return parts or [_ZeroBand(out)]
-
-    def _product_band(
-        self, term: Product, reader: Node, node: Node, start: int, stop: int, out: slice, begun: bool
-    ) -> _ProductBand:
-        low, high = _reader_lines(term, reader.rows.grid[0], start, stop)
-        source = (low, max(high, low), 0, reader.rows.grid[1])
-        find = taps if term.mirrored else mirrored_taps
-        table = find(term.geometry, (start, stop, 0, node.rows.grid[1]), source)
-        in_rows, listed = _lines(reader.rows, source[0], source[1])
-        index = self._index[reader.step]
-        if index is None:
-            first = self._first[reader.step]
-            place, held = None, slice(first + listed.start, first + listed.stop)
+    def _add_node(self, i: int, holds: bool) -> None:
+        node, readers = self.program.nodes[i], self._readers[i]
+        source = None
+        if not holds and len(readers) == 1:
+            source = _only_readers(*readers[0], len(node.rows))
+        if source is not None:
+            reader = self._number[readers[0][0].step]
+            count = torch.arange(len(source) + 1)
+            terms: list[ProductTerm | CombinationTerm] = [
+                CombinationTerm(reader, count, source.to(torch.int32), torch.ones(len(source)))
+            ]
+            places = self.nodes[reader].source
+            source = (source + self.nodes[reader].first if places is None else places[source]).to(torch.int32)
         else:
-            place, held = index[listed].to(torch.int32), slice(0, self._first[node.step])
-        scale = None if term.scale is None else term.scale[listed, None]
-        out_rows, _ = _lines(node.rows, start, stop)
-        return _ProductBand(out, held, in_rows, place, scale, out_rows, table, term, begun)
+            terms = [self._term(node, reader, reader.terms[k]) for reader, k in readers]
+        self._number[i] = self._append(node, terms, source)
+
+    def _append(
+        self, node: Node, terms: list[ProductTerm | CombinationTerm], source: Tensor | None = None
+    ) -> int:
+        first = self.nodes[-1].first + len(self.nodes[-1].channel) if self.nodes else 0
+        self.nodes.append(RowNode(node.rows.offset, node.rows.channel, node.rows.grid, first, terms, source))
+        return len(self.nodes) - 1
+
+    def _term(self, node: Node, reader: Node, term: Product | Combination) -> ProductTerm | CombinationTerm:
+        number = self._number[reader.step]
+        if isinstance(term, Combination):
+            return _transposed_combination(term, len(node.rows), number)
+        if term.scale is not None:
+            every = torch.arange(len(term.scale) + 1)
+            scaled = CombinationTerm(number, every, every[:-1].to(torch.int32), term.scale.contiguous())
+            number = self._append(reader, [scaled])
+        find = taps if term.mirrored else mirrored_taps
+        table = find(term.geometry, node.rows.whole, reader.rows.whole)
+        return ProductTerm(number, table, term.transpose, term.groups, None)
 
 
-_Transposed = tuple[Tensor, Tensor, Tensor, list[int]]
+def _only_readers(reader: Node, k: int, count: int) -> Tensor | None:
+    """The row of the reader that reads each of a node's rows; None unless each is read once, as it is."""
+    term = reader.terms[k]
+    if isinstance(term, Product) or len(term.index) != count or bool((term.coefficient != 1).any()):
+        return None
+    rows = torch.full((count,), -1)
+    rows[term.index.long()] = _row_of_terms(term)
+    return None if bool((rows < 0).any()) else rows
 
 
-def _transpose(term: Combination, parent: RowList, reader: RowList) -> _Transposed:
-    """Offsets per row of the parent, rows of the reader and coefficients of the transposed combination; and for every
-    line of the parent's grid how many lines of the reader must be done before all lines up to it can be."""
+def _transposed_combination(term: Combination, rows: int, reader: int) -> CombinationTerm:
     index = term.index.long()
     order = index.argsort(stable=True)
-    offset = torch.zeros(len(parent) + 1, dtype=torch.int64)
-    torch.cumsum(index.bincount(minlength=len(parent)), 0, out=offset[1:])
-    row = _row_of_terms(term)[order]
-    # Rows of a list stand in the order of their positions, so the last row read lies on the last line read.
-    line = reader.unit.remainder(reader.grid[0] * reader.grid[1]) // reader.grid[1]
-    last = torch.cat([torch.zeros(1, dtype=torch.int64), line[row].cummax(0).values + 1])
-    ends = offset[parent.line[1:]]
-    return offset, row, term.coefficient[order].contiguous(), last[ends].tolist()
+    offset = torch.zeros(rows + 1, dtype=torch.int64)
+    torch.cumsum(index.bincount(minlength=rows), 0, out=offset[1:])
+    own = _row_of_terms(term)[order].to(torch.int32)
+    return CombinationTerm(reader, offset, own, term.coefficient[order].contiguous())
 
 
 def _row_of_terms(term: Combination) -> Tensor:
     """Which row each term of a combination belongs to."""
     return torch.arange(len(term.offset) - 1).repeat_interleave(term.offset.diff(), output_size=len(term.index))
-
-
-def _lines(rows: RowList, start: int, stop: int) -> tuple[tuple[Tensor, Tensor], slice]:
-    """The row list of lines start..stop of a grid, and which rows of the whole list they are."""
-    own = slice(rows.line[start], rows.line[stop])
-    return (rows.offset[start * rows.grid[1] : stop * rows.grid[1] + 1] - own.start, rows.channel[own]), own
-
-
-def _reader_lines(term: Product, height: int, start: int, stop: int) -> tuple[int, int]:
-    """Lines of a product's output that read lines start..stop of its input, as far as they exist."""
-    kernel, stride, padding, dilation = (side[0] for side in term.geometry)
-    reach = dilation * (kernel - 1)
-    if term.mirrored:  # output q is input p · stride − padding + tap · dilation
-        low, high = start * stride - padding, (stop - 1) * stride - padding + reach
-    else:
-        low, high = -((reach - padding - start) // stride), (stop - 1 + padding) // stride
-    return max(0, min(low, height)), max(0, min(high + 1, height))
-
-
-def _lines_read(node: Node, reader: Node, k: int, stop: int, transposed: dict[tuple[int, int], _Transposed]) -> int:
-    """How many lines of a reader must be done before lines ..stop of a node can be."""
-    if stop == 0:
-        return 0
-    term = reader.terms[k]
-    if isinstance(term, Product):
-        return _reader_lines(term, reader.rows.grid[0], 0, stop)[1]
-    return transposed[reader.step, k][3][stop - 1]

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from fwdkern.engine.features import Features
 from fwdkern.engine.rows.blocks import make_blocks
-from fwdkern.engine.rows.forward import BlockMaps, forward_blocks
-from fwdkern.engine.rows.program import Program, axis_fields
-from fwdkern.engine.rows.reverse import ReversePass
+from fwdkern.engine.rows.fields import windows
+from fwdkern.engine.rows.forward import forward_pass
+from fwdkern.engine.rows.lists import RowList
+from fwdkern.engine.rows.program import Program
+from fwdkern.engine.rows.reverse import reverse_pass
 from fwdkern.engine.tape import Tape
-from fwdkern.engine.window import crop
-from fwdkern.ops import row_combine
-from fwdkern.ops.windows import scatter_windows
+from fwdkern.ops.row_program import Sink
 
 
 @dataclass
@@ -36,90 +36,55 @@ def run_forward(
 ) -> None:
     """Fill the outputs in forward mode; ``tape`` is of a single input, ``labels`` ``[E]`` its slices."""
     x = tape.input[0]
-    missing = [i for i in program.nodes if i not in tape.fields]
-    if missing:
-        tape.fields.update(axis_fields(tape, missing))
-    writers = {output.step: _Writer(output, tape, features) for output in outputs}
     blocks = make_blocks(features, tuple(x.shape), labels, side)
-    for part in forward_blocks(program, tape.fields, x, labels, blocks):
-        writers[part.step].write(part, program)
-    for writer in writers.values():
-        writer.finish()
+    reached = windows(tape, list(program.nodes), blocks, None if features.kind == "segments" else side)
+    image = tuple(x.shape[1:]) if features.kind == "pixels" and x.dim() == 3 else None
+    sinks = [_sink(output, program.nodes[output.step].rows, image) for output in outputs]
+    forward_pass(program, reached, x, labels, blocks, features.count, sinks).run()
+    for output in outputs:
+        if output.flat is not None and len(output.flat) != len(output.flat.unique()):
+            output.scores.copy_(output.scores[_first_place(output.flat)])
 
 
-class _Writer:
-    """Puts the maps of blocks where they belong in one output."""
+def _sink(output: Output, rows: RowList, image: tuple[int, ...] | None) -> Sink:
+    if output.flat is None:
+        slot = rows.channel.long()
+    else:
+        # A unit asked for twice is computed once, at its first place.
+        place = torch.full((len(rows.row),), -1)
+        place[output.flat] = _first_place(output.flat)
+        slot = place[rows.unit]
+    scores, origin = output.scores, output.origin
+    if origin is None and image is not None:
+        # Tiles of pixels are copied line by line into whole images as into windows of that size.
+        scores, origin = scores.view(-1, *image), torch.zeros(len(scores), 2, dtype=torch.int64)
+    return Sink(output.step, slot, scores, accumulate=output.flat is None, origin=origin)
 
-    def __init__(self, output: Output, tape: Tape, features: Features) -> None:
-        self.output = output
-        self.image = tape.input.shape[2:] if features.kind == "pixels" and tape.input.dim() == 4 else None
-        units = tape.steps[output.step].value[0].numel()
-        self.first: Tensor | None = None
-        if output.flat is not None:
-            # A unit asked for twice is computed once, at its first place.
-            count = len(output.flat)
-            self.place = torch.full((units,), count)
-            self.place.scatter_reduce_(0, output.flat, torch.arange(count), "amin")
-            self.first = self.place[output.flat]
-            self.place[self.place == count] = -1
 
-    def write(self, part: BlockMaps, program: Program) -> None:
-        scores, rows = self.output.scores, program.nodes[part.step].rows
-        if self.output.flat is None:
-            sums = part.maps.new_zeros(len(scores), part.maps.shape[1])
-            sums.index_add_(0, part.window.channel.long(), part.maps)
-            if self.output.origin is None:
-                scores[:, part.block.ids] = sums
-            else:
-                scatter_windows(sums, torch.arange(len(sums)), part.block.rectangle, self.output.origin, scores)
-            return
-        target = self.place[rows.unit[part.window.rows]]
-        if self.output.origin is not None:
-            scatter_windows(part.maps, target, part.block.rectangle, self.output.origin, scores)
-        elif self.image is not None:
-            corner = torch.zeros(len(scores), 2, dtype=torch.int64)
-            scatter_windows(part.maps, target, part.block.rectangle, corner, scores.view(-1, *self.image))
-        else:
-            there = (target >= 0).nonzero().flatten()
-            scores[target[there, None], part.block.ids] = part.maps[there]
-
-    def finish(self) -> None:
-        if self.first is not None and len(self.first) != len(self.first.unique()):
-            self.output.scores.copy_(self.output.scores[self.first])
+def _first_place(flat: Tensor) -> Tensor:
+    """For every unit of a list the first place where the list holds it."""
+    first = torch.full((int(flat.max()) + 1,), len(flat))
+    first.scatter_reduce_(0, flat, torch.arange(len(flat)), "amin")
+    return first[flat]
 
 
 def run_reverse(tape: Tape, program: Program, features: Features, labels: Tensor, output: Output, chunk: int) -> None:
     """Fill one output in reverse mode, ``chunk`` targets at a time."""
-    passes = ReversePass(program, output.step, min(chunk, len(output.scores)))
-    unit = program.nodes[0].rows.unit
-    # The maps' slices are combinations of the input's rows: x times the pulled target, summed within a slice.
-    order = labels[unit].argsort(stable=True)
-    offset = torch.zeros(features.count + 1, dtype=torch.int64)
-    torch.cumsum(labels[unit].bincount(minlength=features.count), 0, out=offset[1:])
-    contraction = (offset, order.to(torch.int32), tape.input[0].flatten()[unit[order]].contiguous())
     rows = program.nodes[output.step].rows
-    flat = output.flat
-    targets = len(output.scores)
-    for start in range(0, targets, chunk):
-        stop = min(start + chunk, targets)
-        if flat is None:
-            weights = _channel_targets(rows.channel, start, stop)
-        else:
-            weights = _unit_targets(rows.row[flat[start:stop]], len(rows))
-        pulled = passes.pull(weights)
-        maps = row_combine(pulled, *contraction).T  # [targets, slices]
-        if output.origin is not None:
-            size, width = tuple(output.scores.shape[1:]), tape.input.shape[-1]
-            maps = crop(maps[None], output.origin[None, start:stop], size, width)[0]
-        output.scores[start:stop] = maps
+    count = len(output.scores)
+    if output.flat is None:
+        seeds = torch.arange(len(rows) + 1), rows.channel
+    else:
+        seeds = _unit_seeds(rows.row[output.flat], len(rows))
+    chunks = list(torch.arange(count, dtype=torch.int32).split(chunk))
+    reverse_pass(
+        program, output.step, seeds, chunks, features, tape.input[0], labels, output.scores, output.origin
+    ).run()
 
 
-def _unit_targets(row: Tensor, count: int) -> Tensor:
-    weights = torch.zeros(count, len(row))
-    there = (row >= 0).nonzero().flatten()
-    weights[row[there], there] = 1
-    return weights
-
-
-def _channel_targets(channel: Tensor, start: int, stop: int) -> Tensor:
-    return (channel[:, None] == torch.arange(start, stop)).float()
+def _unit_seeds(row: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Targets that are single rows, ``row`` int64 ``[targets]``, −1 for units without one: which hold each row."""
+    held = row[row >= 0]
+    offset = torch.zeros(rows + 1, dtype=torch.int64)
+    torch.cumsum(held.bincount(minlength=rows), 0, out=offset[1:])
+    return offset, torch.arange(len(row))[row >= 0][held.argsort(stable=True)].to(torch.int32)

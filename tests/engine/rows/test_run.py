@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import fwdkern
 from fwdkern import FusedModel, Relevance
-from fwdkern.engine.rows import run
 from fwdkern.engine.units import parse_units
+from fwdkern.ops.row_program import RowPass
 from tests import data as real
 from tests.engine.rows.networks import NAMED, Drawn, image_networks, named, vector_networks
 from tests.networks.families import randomise
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("native_library")
 def bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reverse mode cuts the image into bands of lines by the size of what it holds."""
     if request.param == "many bands":
-        monkeypatch.setattr("fwdkern.engine.rows.reverse.BAND_BYTES", 1)
+        monkeypatch.setattr("fwdkern.engine.rows.reverse.BAND", 1)
 
 
 def assert_same(found: Relevance, expected: Relevance, tolerance: float = TOLERANCE) -> None:
@@ -82,7 +82,7 @@ def test_random_networks(network: Drawn, data: st.DataObject) -> None:
     dense = net.attribute_units(network.x, layer, units, backend="torch", **request)
     with pytest.MonkeyPatch.context() as patch:
         # As many bands of lines as there can be, or as large images would have.
-        patch.setattr("fwdkern.engine.rows.reverse.BAND_BYTES", data.draw(st.sampled_from([1, 4 * 2**20])))
+        patch.setattr("fwdkern.engine.rows.reverse.BAND", data.draw(st.sampled_from([1, 3, 10_000])))
         for mode in MODES:
             rows = net.attribute_units(network.x, layer, units, backend="cpu", mode=mode, **request)
             assert rows.mode == mode
@@ -333,17 +333,16 @@ def test_interrupted_parts_stay_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = fused("output larger than a tile")
     request = {"backend": "cpu", "mode": "forward"}
     expected = net.attribute_units(x, "2", **request)
-    calls, original = 0, run.forward_blocks
+    calls, original = 0, RowPass.run
 
-    def interrupted(*args: object) -> object:
+    def interrupted(self: RowPass) -> int:
         nonlocal calls
-        for number, part in enumerate(original(*args)):
-            calls += 1
-            if calls > 12 and number == 1:
-                raise KeyboardInterrupt
-            yield part
+        calls += 1
+        if calls > 2:
+            raise KeyboardInterrupt
+        return original(self)
 
-    monkeypatch.setattr(run, "forward_blocks", interrupted)
+    monkeypatch.setattr(RowPass, "run", interrupted)
     parts = []
     with pytest.raises(KeyboardInterrupt):
         for part in net.iter_units(x, "2", memory=1_000_000, **request):
@@ -354,7 +353,7 @@ def test_interrupted_parts_stay_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_close(torch.cat([part.scores for part in parts], 1), expected.scores[:, :done], TOLERANCE)
     assert torch.equal(torch.cat([part.units for part in parts]), expected.units[:done])
     # The network serves on.
-    monkeypatch.setattr(run, "forward_blocks", original)
+    monkeypatch.setattr(RowPass, "run", original)
     assert torch.equal(net.attribute_units(x, "2", **request).scores, expected.scores)
 
 
@@ -364,7 +363,7 @@ def test_parts_make_the_whole() -> None:
     count = parse_units("all", torch.empty(1, *net.layer(last).shape), last).count
     for layout in ("dense", "window"):
         whole = net.attribute_units(x, last, layout=layout, backend="cpu", mode="reverse")
-        parts = list(net.iter_units(x, last, memory=60_000, layout=layout, backend="cpu", mode="reverse"))
+        parts = list(net.iter_units(x, last, memory=100_000, layout=layout, backend="cpu", mode="reverse"))
         assert len(parts) > 1 and sum(len(part.units) for part in parts) == count
         if layout == "dense":
             assert_close(torch.cat([part.scores for part in parts], 1), whole.scores, TOLERANCE)

@@ -69,4 +69,13 @@ void list_active_rows(const uint8_t* gate, int64_t channels, int64_t positions, 
     }
 }
 
+void number_rows(const int64_t* row_offset, const int32_t* row_channel, int64_t positions, int64_t* unit,
+                 int64_t* row) {
+    for (int64_t p = 0; p < positions; ++p)
+        for (int64_t r = row_offset[p]; r < row_offset[p + 1]; ++r) {
+            unit[r] = row_channel[r] * positions + p;
+            row[unit[r]] = r;
+        }
+}
+
 }  // namespace fwdkern

@@ -13,6 +13,7 @@
 #include "fwdkern/isa.h"
 #include "fwdkern/row_combine.h"
 #include "fwdkern/row_program.h"
+#include "fwdkern/row_sums.h"
 
 namespace py = pybind11;
 
@@ -93,6 +94,18 @@ using RectangleArgument = std::tuple<int64_t, int64_t, int64_t, int64_t>;  // y0
 fwdkern::Rectangle rectangle(const RectangleArgument& argument) {
     const auto [y0, y1, x0, x1] = argument;
     return {y0, y1, x0, x1};
+}
+
+void row_sums(std::uintptr_t maps, int64_t rows, int64_t columns, std::uintptr_t addend, std::uintptr_t sum,
+              std::uintptr_t magnitude, int threads) {
+    fwdkern::row_sums(pointer<float>(maps), rows, columns, pointer<const float>(addend), pointer<float>(sum),
+                      pointer<float>(magnitude), threads);
+}
+
+void number_rows(std::uintptr_t row_offset, std::uintptr_t row_channel, int64_t positions, std::uintptr_t unit,
+                 std::uintptr_t row) {
+    fwdkern::number_rows(pointer<const int64_t>(row_offset), pointer<const int32_t>(row_channel), positions,
+                         pointer<int64_t>(unit), pointer<int64_t>(row));
 }
 
 // Plain data behind the pointers of a RowPass; the tensors behind the addresses are kept by the caller.
@@ -180,7 +193,9 @@ PYBIND11_MODULE(_native, m) {
     m.def("count_active_rows", &count_active_rows, no_gil());
     m.def("list_active_rows", &list_active_rows, no_gil());
     m.def("gathered_gemm", &gathered_gemm, no_gil());
+    m.def("number_rows", &number_rows, no_gil());
     m.def("row_combine", &row_combine, no_gil());
+    m.def("row_sums", &row_sums, no_gil());
     py::class_<RowPass>(m, "RowPass")
         .def(py::init<const std::vector<RowPass::Node>&, const RowPass::Seeds&, const std::vector<RowPass::Sink>&,
                       const RowPass::Blocks&, std::uintptr_t, bool, int64_t, int64_t>())

@@ -20,6 +20,7 @@ from fwdkern.engine.window import Window
 from fwdkern.errors import InputError
 from fwdkern.graph import Network
 from fwdkern.ops.native import lend_threads
+from fwdkern.ops.row_sums import row_sums
 from fwdkern.relevance import Relevance
 
 
@@ -170,31 +171,29 @@ class Job:
 
     def _fields(self, request: Request) -> Tensor:
         """Receptive fields of a request's units, int64 ``[1 or B, 4, K]``: y0, x0, y1, x1."""
-        boxes = receptive_boxes(self.tape, [request.step])[request.step][:, :1]
+        boxes = self.tape.geometry.get(("boxes", request.step))
+        if boxes is None:
+            boxes = receptive_boxes(self.tape, [request.step])[request.step][:, :1]
+            self.tape.geometry["boxes", request.step] = boxes
         examples = 1 if request.units.flat is None else len(request.units.flat)
         return torch.stack([union_boxes(request.units, boxes, example) for example in range(examples)])
 
     def _finish(self, request: Request, scores: Tensor, mass: Tensor, window: Window | None, mode: str) -> Relevance:
-        outside = None
         positions = _positions(self.tape.input)
+        outside, addend = None, None
         if self.options.bias == "uniform":
-            if window is None:
+            if window is not None:
+                addend = mass / positions
+                outside = mass * (1 - scores.shape[2] * scores.shape[3] / positions)
+            elif self.features.kind == "segments":
                 even = scores.new_full((1, 1, positions), 1 / positions)
                 scores.flatten(2).add_(self.features.spread(even) * mass.unsqueeze(2))
             else:
-                scores += (mass / positions)[:, :, None, None]
-                outside = mass * (1 - scores.shape[2] * scores.shape[3] / positions)
+                addend = mass / self.features.count  # the channels of a position share its part
         elif self.options.bias == "receptive_field":
-            fields = self._fields(request)
-            for example in range(len(scores)):
-                own = fields[example if len(fields) > 1 else 0]
-                if window is None:
-                    weights = self.features.spread(field_weights(own, self.tape.input, None, scores.dtype))
-                    weights = weights[example if len(weights) > 1 else 0].view_as(scores[example])
-                else:
-                    weights = field_weights(own, self.tape.input, window.of(example), scores.dtype)
-                    weights = weights.view_as(scores[example])
-                scores[example] += weights * mass[example].view(-1, *[1] * (scores.dim() - 2))
+            self._spread_over_fields(request, scores, mass, window)
+        rows = scores.view(mass.numel(), -1)
+        sums, magnitude = row_sums(rows, None if addend is None else addend.flatten())
         result = Relevance(
             scores,
             mass,
@@ -207,8 +206,20 @@ class Job:
             origin=None if window is None else window.origin.expand(len(scores), -1, -1),
             outside=outside,
         )
-        check_completeness(result, self.options.strict)
+        check_completeness(result, sums.view_as(mass), magnitude.view_as(mass), self.options.strict)
         return result
+
+    def _spread_over_fields(self, request: Request, scores: Tensor, mass: Tensor, window: Window | None) -> None:
+        fields = self._fields(request)
+        for example in range(len(scores)):
+            own = fields[example if len(fields) > 1 else 0]
+            if window is None:
+                weights = self.features.spread(field_weights(own, self.tape.input, None, scores.dtype))
+                weights = weights[example if len(weights) > 1 else 0].view_as(scores[example])
+            else:
+                weights = field_weights(own, self.tape.input, window.of(example), scores.dtype)
+                weights = weights.view_as(scores[example])
+            scores[example] += weights * mass[example].view(-1, *[1] * (scores.dim() - 2))
 
 
 def _positions(x: Tensor) -> int:

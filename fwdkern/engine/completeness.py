@@ -12,17 +12,18 @@ from fwdkern.relevance import Relevance
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 
 
-def check_completeness(result: Relevance, strict: bool) -> None:
-    """Warn, or raise if ``strict``, where a map does not sum to its unit's value."""
+def check_completeness(result: Relevance, sums: Tensor, magnitude: Tensor, strict: bool) -> None:
+    """Warn, or raise if ``strict``, where a map does not sum to its unit's value.
+
+    ``sums`` and ``magnitude`` ``[B, K]`` are those of each map's elements and of their absolute values, as ``row_sums``
+    computes them: rounding stays far below the tolerance; ``result.delta`` sums in float64.
+    """
     tolerance = TOLERANCE[result.scores.dtype]
-    maps = result.scores.flatten(2)
-    # Torch sums in blocks, so that rounding stays far below the tolerance; ``result.delta`` sums in float64.
-    error = result.outputs - maps.sum(2)
+    error = result.outputs - sums
     rest = result.outside if result.bias_in_scores else result.bias
     if rest is not None:
         error = error - rest
-    magnitude = torch.linalg.vector_norm(maps, 1, 2)
-    scale = torch.maximum(result.outputs.abs(), magnitude).clamp_min(torch.finfo(maps.dtype).tiny)
+    scale = torch.maximum(result.outputs.abs(), magnitude).clamp_min(torch.finfo(sums.dtype).tiny)
     relative = error.abs() / scale
     wrong = ~(relative <= tolerance)
     if not wrong.any():

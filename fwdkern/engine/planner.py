@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fwdkern.engine.calibration import rates
@@ -13,7 +14,7 @@ from fwdkern.engine.options import Options
 from fwdkern.engine.rows.blocks import make_blocks
 from fwdkern.engine.rows.fields import windows
 from fwdkern.engine.rows.geometry import mirrored_taps, taps
-from fwdkern.engine.rows.program import Node, Product, Program
+from fwdkern.engine.rows.program import Combination, Node, Product, Program
 from fwdkern.engine.tape import Tape
 from fwdkern.errors import BackendError, InputError
 from fwdkern.ops import native, native_info
@@ -22,7 +23,7 @@ from fwdkern.rules.linear import Linear
 
 # Dense maps in flight: wide enough to fill every core, small enough to stay near the caches.
 DENSE_WORKING_SET = 256 * 2**20
-TILE_SIDES = (8, 16)
+TILE_SIDES = (8, 12)
 REVERSE_CHUNKS = (48, 96)
 # Host seconds for one node of one block.
 _HOST = 2e-6
@@ -130,19 +131,20 @@ def plan_rows(
     A reverse pass whose targets do not reach all rows does less than is counted here.
     """
     rate = rates(torch.get_num_threads())
+    counts = Counts(program)
     ways = []
     x = tape.input[0]
     for side in TILE_SIDES:
         blocks = make_blocks(features, tuple(x.shape), features.labels[0], side)
         segments = features.kind == "segments"
         reached = windows(tape, list(program.nodes), blocks, None if segments else side)
-        work, gathered, widest = forward_counts(program, reached, torch.tensor([len(block.ids) for block in blocks]))
+        work, gathered, widest = counts.forward(reached, torch.tensor([len(block.ids) for block in blocks]))
         seconds = work / rate.rows + gathered * rate.gather + len(blocks) * len(program.nodes) * _HOST
         held = _thread_bytes(program, widest, features.count, len(blocks))
         ways.append(Way("rows", "forward", side, len(blocks), work * batch, seconds * batch, held))
         if segments or x.dim() != 3:
             break  # their blocks do not depend on the side
-    total = sum(pair_count(node, program) for node in program.nodes.values())
+    total = counts.total
     rows = sum(len(node.rows) for node in program.nodes.values() if node.source is None)
     for chunk in REVERSE_CHUNKS:
         size = chunk_size(targets, min(chunk, options.memory // max(4 * rows * native.threads(), 1)))
@@ -164,49 +166,56 @@ def _thread_bytes(program: Program, floats: int, slices: int, blocks: int) -> in
     return min(native.threads(), blocks) * 4 * (floats + program.row_count + slices)
 
 
-def pair_count(node: Node, program: Program) -> int:
-    """Multiply-adds per slice that make a node's rows."""
-    if node.source is not None:
-        return 0  # its readers read what it copies
-    total = 0
-    for term in node.terms:
-        total += int(_pairs(term, node, program).sum()) if isinstance(term, Product) else len(term.index)
-    return total
+class Counts:
+    """Multiply-adds of a program, counted from its row lists.
 
-
-def _pairs(term: Product, node: Node, program: Program) -> Tensor:
-    """Multiply-adds per slice of every position of a node's grid through every tap, int64 ``[positions, T]``."""
-    parent = program.nodes[term.parent].rows
-    table = (mirrored_taps if term.mirrored else taps)(term.geometry, node.rows.whole, parent.whole).long()
-    met = torch.where(table >= 0, parent.offset.diff()[table.clamp_min(0)], 0)
-    return met * node.rows.offset.diff()[:, None] // term.groups
-
-
-def forward_counts(program: Program, reached: Tensor, slices: Tensor) -> tuple[float, float, int]:
-    """Multiply-adds of all blocks, weights gathered, and floats of the widest block.
-
-    Args:
-        reached: windows int64 ``[blocks, nodes, 4]``; slices: int64 ``[blocks]``.
+    Attributes:
+        total: multiply-adds per slice of all rows.
     """
-    work = gathered = 0.0
-    floats = torch.zeros(len(slices), dtype=torch.int64)
-    number = {i: k for k, i in enumerate(program.nodes)}
-    for k, node in enumerate(program.nodes.values()):
-        if node.source is not None:
-            continue
-        own = reached[:, k]
-        floats += _inside(node.rows.offset.diff().view(1, *node.rows.grid), own[:, None])[:, 0] * slices
-        for term in node.terms:
-            if isinstance(term, Product):
-                pairs = _pairs(term, node, program).T.reshape(-1, *node.rows.grid)
-                found = _inside(pairs, _readers(term, own, reached[:, number[term.parent]])).sum(1)
-            else:
-                terms = torch.zeros(node.rows.grid[0] * node.rows.grid[1], dtype=torch.int64)
-                terms.index_add_(0, node.rows.unit % len(terms), term.offset.diff())
-                found = _inside(terms.view(1, *node.rows.grid), own[:, None])[:, 0]
-            work += float((found * slices).sum())
-            gathered += float(found.sum())
-    return work, gathered, int(floats.max())
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._rows: dict[int, Tensor] = {}
+        self._terms: dict[int, list[Tensor]] = {}
+        self.total = 0
+        for i, node in program.nodes.items():
+            if node.source is not None:
+                continue  # its readers read what it copies
+            self._rows[i] = _integral(node.rows.offset.diff().view(1, *node.rows.grid))
+            self._terms[i] = [_integral(_pairs(term, node, program)) for term in node.terms]
+            self.total += sum(int(integral[:, -1, -1].sum()) for integral in self._terms[i])
+
+    def forward(self, reached: Tensor, slices: Tensor) -> tuple[float, float, int]:
+        """Multiply-adds of all blocks, weights gathered, and floats of the widest block.
+
+        Args:
+            reached: windows int64 ``[blocks, nodes, 4]``; slices: int64 ``[blocks]``.
+        """
+        number = {i: k for k, i in enumerate(self._program.nodes)}
+        floats = torch.zeros(len(slices), dtype=torch.int64)
+        gathered = torch.zeros(len(slices), dtype=torch.int64)
+        for i, rows in self._rows.items():
+            own = reached[:, number[i]]
+            floats += _inside(rows, own[:, None]) * slices
+            for term, pairs in zip(self._program.nodes[i].terms, self._terms[i], strict=True):
+                inside = own[:, None]
+                if isinstance(term, Product):
+                    inside = _readers(term, own, reached[:, number[term.parent]])
+                gathered += _inside(pairs, inside)
+        return float((gathered * slices).sum()), float(gathered.sum()), int(floats.max())
+
+
+def _pairs(term: Product | Combination, node: Node, program: Program) -> Tensor:
+    """Multiply-adds per slice of every position of a node's grid: of a product through every tap ``[T, H, W]``, of a
+    combination ``[1, H, W]``."""
+    own = node.rows.offset.diff()
+    if isinstance(term, Combination):
+        return term.offset[node.rows.offset].diff().view(1, *node.rows.grid)
+    parent = program.nodes[term.parent].rows
+    table = (mirrored_taps if term.mirrored else taps)(term.geometry, node.rows.whole, parent.whole).T
+    # A tap that reads nothing, -1, picks the zero at the end.
+    count = torch.cat([parent.offset.diff(), torch.zeros(1, dtype=torch.int64)])
+    return (count[table] * own // term.groups).view(-1, *node.rows.grid)
 
 
 def _readers(term: Product, own: Tensor, parent: Tensor) -> Tensor:
@@ -230,16 +239,21 @@ def _readers(term: Product, own: Tensor, parent: Tensor) -> Tensor:
     return torch.stack([side.expand(shape).flatten(1) for side in wide], 2)
 
 
-def _inside(planes: Tensor, corners: Tensor) -> Tensor:
-    """Sums of planes ``[T, H, W]`` over rectangles ``[n, T, 4]`` (y0, y1, x0, x1), by their integral images."""
-    height, width = planes.shape[1:]
-    integral = torch.zeros(len(planes), height + 1, width + 1, dtype=torch.int64)
-    integral[:, 1:, 1:] = planes.cumsum(1).cumsum(2)
+def _integral(planes: Tensor) -> Tensor:
+    """Integral images ``[T, H + 1, W + 1]`` of planes ``[T, H, W]``."""
+    return F.pad(planes.cumsum(1).cumsum(2), (1, 0, 1, 0))
+
+
+def _inside(integral: Tensor, corners: Tensor) -> Tensor:
+    """Sums of planes over rectangles ``[n, T, 4]`` (y0, y1, x0, x1), added up over T, by their integral images."""
+    count, height, width = integral.shape
     y0, y1, x0, x1 = corners.unbind(2)
-    y0, y1 = y0.clamp(0, height), y1.clamp(0, height)
-    x0, x1 = x0.clamp(0, width), x1.clamp(0, width)
-    plane = torch.arange(len(planes))
-    return integral[plane, y1, x1] - integral[plane, y0, x1] - integral[plane, y1, x0] + integral[plane, y0, x0]
+    y0, y1 = y0.clamp(0, height - 1) * width, y1.clamp(0, height - 1) * width
+    x0, x1 = x0.clamp(0, width - 1), x1.clamp(0, width - 1)
+    flat = integral.flatten()
+    plane = torch.arange(count) * (height * width)
+    y0, y1 = y0 + plane, y1 + plane
+    return (flat[y1 + x1] - flat[y0 + x1] - flat[y1 + x0] + flat[y0 + x0]).sum(1)
 
 
 def choose(ways: list[Way], options: Options, notes: list[str]) -> Plan:

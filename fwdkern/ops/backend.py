@@ -17,6 +17,7 @@ CPU_DTYPES = {
     "active_rows": (torch.bool,),
     "gathered_gemm": (torch.float32, torch.bfloat16),
     "row_combine": (torch.float32, torch.bfloat16),
+    "row_sums": (torch.float32,),
 }
 
 

@@ -22,8 +22,8 @@ ALIGNMENT = 16
 class ProductTerm:
     """Rows of a convolution or linear layer, as in ``gathered_gemm``.
 
-    ``parent``: a node; ``taps`` int32 ``[positions, T]``; ``weight`` ``[T, C_in, C_out / groups]``; ``scale`` ``[rows]``
-    or None.
+    ``parent``: a node; ``taps`` int32 ``[positions, T]``; ``weight`` ``[T, C_in, C_out / groups]``; ``scale``: None or
+    ``[rows]``.
     """
 
     parent: int

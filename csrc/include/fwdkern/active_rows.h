@@ -16,4 +16,8 @@ int64_t count_active_rows(const uint8_t* gate, int64_t channels, int64_t positio
 void list_active_rows(const uint8_t* gate, int64_t channels, int64_t positions, int64_t channel_stride,
                       int64_t position_stride, const int64_t* row_offset, int32_t* row_channel);
 
+// For the rows of a list: unit [rows], channel * positions + position of each; row [channels * positions], which must
+// hold -1, gets the number of each unit's row.
+void number_rows(const int64_t* row_offset, const int32_t* row_channel, int64_t positions, int64_t* unit, int64_t* row);
+
 }  // namespace fwdkern

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from fwdkern.ops import active_rows
+from fwdkern.ops.active_rows import active_rows, number_rows
 from fwdkern.ops.row_program import Rectangle
 
 
@@ -16,7 +15,8 @@ class RowList:
     Attributes:
         grid: (H, W); channels: C.
         offset: int64 ``[H·W + 1]``; channel: int32 ``[rows]``: rows of one position stand together, channels ascending.
-        unit: int64 ``[rows]``, each row's index in the flattened layer; row: int64 ``[C·H·W]``, each unit's row or −1.
+        unit: int64 ``[rows]``, each row's index in the flattened layer.
+        row: int64 ``[C·H·W + 1]``, each unit's row or −1; the last entry, −1, answers for unit −1.
     """
 
     channels: int
@@ -27,11 +27,7 @@ class RowList:
     row: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        positions = self.grid[0] * self.grid[1]
-        position = torch.arange(positions).repeat_interleave(self.offset.diff(), output_size=len(self.channel))
-        self.unit = self.channel.long() * positions + position
-        self.row = torch.full((self.channels * positions,), -1)
-        self.row[self.unit] = torch.arange(len(self.unit))
+        self.unit, self.row = number_rows(self.offset, self.channel, self.channels)
 
     def __len__(self) -> int:
         return len(self.channel)

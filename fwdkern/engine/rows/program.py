@@ -314,7 +314,7 @@ def _packed(weight: Tensor, transpose: Tensor) -> tuple[Tensor, Tensor]:
 
 def _combine(node: Node, parent: Node, source: Tensor, coefficient: Tensor, scale: Tensor | None) -> None:
     """Add a combination: ``source`` ``[rows, T]`` units of the parent (−1 for none), ``coefficient`` broadcastable."""
-    index = torch.where(source >= 0, parent.rows.row[source.clamp_min(0)], -1)
+    index = parent.rows.row[source]
     there = index >= 0
     offset = torch.zeros(len(index) + 1, dtype=torch.int64)
     torch.cumsum(there.sum(1), 0, out=offset[1:])

@@ -27,8 +27,8 @@ def reverse_pass(
 
     Args:
         seeds: offset ``[rows + 1]`` and targets int32: the targets that hold each row of the step once.
-        chunks: the targets of each block; x: input ``[C, H, W]`` or ``[F]``; labels: int64 ``[E]``, the slice of each of
-            its elements; scores: zeros ``[targets, slices]``, or windows ``[targets, h, w]`` at ``origin``.
+        chunks: the targets of each block; x: input ``[C, H, W]`` or ``[F]``; labels: int64 ``[E]``, the slice of each
+            of its elements; scores: zeros ``[targets, slices]``, or windows ``[targets, h, w]`` at ``origin``.
     """
     nodes = _Transposed(program, step).nodes
     sink = _sink(features, nodes[-1], program.nodes[0], x, labels, len(nodes))
@@ -101,9 +101,7 @@ class _Transposed:
             terms = [self._term(node, reader, reader.terms[k]) for reader, k in readers]
         self._number[i] = self._append(node, terms, source)
 
-    def _append(
-        self, node: Node, terms: list[ProductTerm | CombinationTerm], source: Tensor | None = None
-    ) -> int:
+    def _append(self, node: Node, terms: list[ProductTerm | CombinationTerm], source: Tensor | None = None) -> int:
         first = self.nodes[-1].first + len(self.nodes[-1].channel) if self.nodes else 0
         self.nodes.append(RowNode(node.rows.offset, node.rows.channel, node.rows.grid, first, terms, source))
         return len(self.nodes) - 1

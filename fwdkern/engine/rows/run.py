@@ -51,7 +51,7 @@ def _sink(output: Output, rows: RowList, image: tuple[int, ...] | None) -> Sink:
         slot = rows.channel.long()
     else:
         # A unit asked for twice is computed once, at its first place.
-        place = torch.full((len(rows.row),), -1)
+        place = torch.full_like(rows.row, -1)
         place[output.flat] = _first_place(output.flat)
         slot = place[rows.unit]
     scores, origin = output.scores, output.origin

@@ -19,5 +19,5 @@ def test_rows_are_units_by_position_then_channel(shape: tuple[int, int, int], de
     ]
     assert rows.unit.tolist() == expected and len(rows) == len(expected)
     assert [int(rows.row[unit]) for unit in expected] == list(range(len(expected)))
-    assert (rows.row[~mask.flatten()] == -1).all()
+    assert (rows.row[:-1][~mask.flatten()] == -1).all() and int(rows.row[-1]) == -1
     assert rows.whole == (0, height, 0, width)

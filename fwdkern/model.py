@@ -150,6 +150,7 @@ class FusedModel(nn.Module):
         backend: str = "auto",
         memory: int | str = "2GiB",
         strict: bool = False,
+        storage: str = "float32",
     ) -> Relevance:
         """Maps of class scores.
 
@@ -165,13 +166,15 @@ class FusedModel(nn.Module):
             backend: ``"auto"``, ``"torch"`` (dense, any device and dtype) or ``"cpu"`` (compiled active rows).
             memory: most that is held beside the result, as ``"2GiB"`` or bytes.
             strict: raise instead of warn where a map does not sum to its unit's value.
+            storage: ``"bfloat16"`` holds active rows in half the memory; maps are then right to some 1e-2 of their
+                largest entries.
 
         Returns:
             Relevance with scores ``[B, K, *features]``.
         """
         tape, network = self._record(inputs)
         request, note = self._class_request(network, tape, target)
-        options = parse_options(bias, mode, "dense", backend, memory, strict)
+        options = parse_options(bias, mode, "dense", backend, memory, strict, storage)
         (result,) = Job(network, tape, [request], parse_features(features, tape.input), options).run()
         result.note = note
         return result
@@ -188,6 +191,7 @@ class FusedModel(nn.Module):
         backend: str = "auto",
         memory: int | str = "2GiB",
         strict: bool = False,
+        storage: str = "float32",
     ) -> Relevance:
         """Maps of a layer's units.
 
@@ -200,7 +204,7 @@ class FusedModel(nn.Module):
         The other arguments are those of ``attribute``.
         """
         name = self.layer(layer).name
-        options = parse_options(bias, mode, layout, backend, memory, strict)
+        options = parse_options(bias, mode, layout, backend, memory, strict, storage)
         tape, network = self._record(inputs, name)
         request = _unit_request(tape, name, units)
         return Job(network, tape, [request], parse_features(features, tape.input), options).run()[0]
@@ -217,11 +221,12 @@ class FusedModel(nn.Module):
         layout: str = "dense",
         backend: str = "auto",
         strict: bool = False,
+        storage: str = "float32",
     ) -> Iterator[Relevance]:
         """``attribute_units`` in parts whose maps together with the work on them stay within ``memory``."""
         name = self.layer(layer).name
         half = max(parse_bytes(memory) // 2, 1)
-        options = parse_options(bias, mode, layout, backend, half, strict)
+        options = parse_options(bias, mode, layout, backend, half, strict, storage)
         tape, network = self._record(inputs, name)
         parsed = parse_features(features, tape.input)
         whole = _unit_request(tape, name, units)
@@ -249,6 +254,7 @@ class FusedModel(nn.Module):
         backend: str = "auto",
         memory: int | str = "2GiB",
         strict: bool = False,
+        storage: str = "float32",
     ) -> dict[str, Relevance]:
         """Maps of every unit of several layers in one forward-mode pass; keys are the names as given."""
         if isinstance(layers, str):
@@ -256,7 +262,7 @@ class FusedModel(nn.Module):
         asked = {name: self.layer(name).name for name in layers}
         if not asked:
             raise InputError("layers: no layer was asked for")
-        options = parse_options(bias, "forward", layout, backend, memory, strict)
+        options = parse_options(bias, "forward", layout, backend, memory, strict, storage)
         tape, network = self._record(inputs, *asked.values())
         requests = [_unit_request(tape, name, "all") for name in dict.fromkeys(asked.values())]
         results = Job(network, tape, requests, parse_features(features, tape.input), options).run()
@@ -306,10 +312,11 @@ class FusedModel(nn.Module):
         layout: str = "dense",
         backend: str = "auto",
         memory: int | str = "2GiB",
+        storage: str = "float32",
     ) -> Plan:
         """How ``attribute`` (without ``layer``) or ``attribute_units`` would serve a request; print it for a table of
         engines, modes, multiply counts, predicted seconds and bytes."""
-        options = parse_options("uniform", mode, layout, backend, memory, False)
+        options = parse_options("uniform", mode, layout, backend, memory, False, storage)
         name = None if layer is None else self.layer(layer).name
         tape, network = self._record(inputs, *([] if name is None else [name]))
         if name is None:

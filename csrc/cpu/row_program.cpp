@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "bfloat16.h"
 #include "fwdkern/parallel.h"
 #include "position.h"
 #include "row_combine_kernels.h"
@@ -120,9 +121,10 @@ struct Ring {
 class Carrier {
 public:
     Carrier(const RowPass& pass, const RowMemory& memory, int64_t stride, Isa isa)
-        : pass_(pass), memory_(memory), stride_(stride), combine_(combine_kernels_of(isa).combine[0]),
-          position_(gemm_kernels_of(isa), Storage::float32, deepest(pass), longest(pass)), rings_(pass.node_count),
-          begin_(longest(pass) + 1) {}
+        : pass_(pass), memory_(memory), stride_(stride), narrow_(pass.storage == Storage::bfloat16),
+          combine_(combine_kernels_of(isa).combine[static_cast<int>(pass.storage)]),
+          position_(gemm_kernels_of(isa), pass.storage, deepest(pass), longest(pass)), rings_(pass.node_count),
+          begin_(longest(pass) + 1), sums_(narrow_ ? longest(pass) * stride : 0) {}
 
     // Multiply-adds so far.
     int64_t work() const { return work_; }
@@ -165,7 +167,16 @@ private:
         return most;
     }
 
-    float* maps(int64_t place) const { return memory_.maps + place * stride_; }
+    int64_t row_bytes() const { return stride_ * (narrow_ ? 2 : 4); }
+
+    char* maps(int64_t place) const { return static_cast<char*>(memory_.maps) + place * row_bytes(); }
+
+    // Where to make the float32 rows that begin at a place; what is narrower there is made beside it.
+    float* made_at(int64_t place) { return narrow_ ? sums_.data() : reinterpret_cast<float*>(maps(place)); }
+
+    void keep(const float* made, int64_t place) const {
+        if (narrow_ && place >= 0) round_to_bfloat16(made, width_, reinterpret_cast<uint16_t*>(maps(place)));
+    }
 
     void compute_line(int64_t n, int64_t y) {
         const RowNode& node = pass_.nodes[n];
@@ -198,7 +209,7 @@ private:
     void seed(const RowNode& node, Span rows) {
         for (int64_t r = rows.begin; r < rows.end; ++r) {
             int32_t& place = memory_.place[node.first + r];
-            float* out = maps(place);
+            float* out = made_at(place);
             bool given = false;
             for (int64_t j = pass_.seeds.offset[r]; j < pass_.seeds.offset[r + 1]; ++j) {
                 const int32_t column = memory_.column[pass_.seeds.slice[j]];
@@ -208,12 +219,14 @@ private:
                 out[column] = pass_.seeds.value ? pass_.seeds.value[j] : 1.0f;
             }
             if (!given) place = -1;
+            keep(out, place);
         }
     }
 
     // The rows of one position; those that turn out to have no terms in this block are forgotten.
     void compute(const RowNode& node, int64_t q, Span rows) {
-        bool written = combine(node, rows);
+        float* out = made_at(memory_.place[node.first + rows.begin]);
+        bool written = combine(node, rows, out);
         position_.clear();
         bool others = false;
         for (int64_t t = 0; t < node.term_count; ++t) {
@@ -223,12 +236,15 @@ private:
                 others = others || node.terms[t].weight;
         }
         if (position_.depth()) {
-            multiply(node.terms[fused_term(node)], node, rows, 0, written);
+            multiply(node.terms[fused_term(node)], node, rows, 0, written, out);
             written = true;
         }
         for (int64_t t = 0; others && t < node.term_count; ++t)
-            if (node.terms[t].weight && !fuses(node.terms[t])) written = product(node, node.terms[t], q, rows, written);
-        if (!written) std::fill_n(memory_.place + node.first + rows.begin, rows.end - rows.begin, -1);
+            if (node.terms[t].weight && !fuses(node.terms[t]))
+                written = product(node, node.terms[t], q, rows, written, out);
+        int32_t* place = memory_.place + node.first + rows.begin;
+        if (!written) std::fill_n(place, rows.end - rows.begin, -1);
+        for (int64_t m = 0; narrow_ && m < rows.end - rows.begin; ++m) keep(out + m * stride_, place[m]);
     }
 
     static int64_t fused_term(const RowNode& node) {
@@ -238,7 +254,7 @@ private:
     }
 
     // Writes the combinations' part of the rows; false where there is none, and nothing is written.
-    bool combine(const RowNode& node, Span rows) {
+    bool combine(const RowNode& node, Span rows, float* out) {
         index_.clear();
         coefficient_.clear();
         bool products = false;
@@ -264,8 +280,8 @@ private:
             int32_t& place = memory_.place[node.first + rows.begin + m];
             const int64_t terms = begin_[m + 1] - begin_[m];
             if (terms || products)
-                combine_(reinterpret_cast<const char*>(memory_.maps), stride_ * static_cast<int64_t>(sizeof(float)),
-                         index_.data() + begin_[m], coefficient_.data() + begin_[m], terms, width_, false, maps(place));
+                combine_(static_cast<const char*>(memory_.maps), row_bytes(), index_.data() + begin_[m],
+                         coefficient_.data() + begin_[m], terms, width_, false, out + m * stride_);
             else
                 place = -1;
         }
@@ -289,16 +305,15 @@ private:
         }
     }
 
-    void multiply(const RowTerm& term, const RowNode& node, Span rows, int64_t group, bool accumulate) {
+    void multiply(const RowTerm& term, const RowNode& node, Span rows, int64_t group, bool accumulate, float* out) {
         const int64_t out_width = term.out_channels / term.groups;
         work_ += position_.depth() * (rows.end - rows.begin) * width_;
         position_.multiply(node.rows.channel + rows.begin, group * out_width, rows.end - rows.begin, out_width, width_,
-                           term.row_scale ? term.row_scale + rows.begin : nullptr, accumulate,
-                           maps(memory_.place[node.first + rows.begin]), stride_);
+                           term.row_scale ? term.row_scale + rows.begin : nullptr, accumulate, out, stride_);
     }
 
     // A product with groups or a scale; whether the rows are written now.
-    bool product(const RowNode& node, const RowTerm& term, int64_t q, Span rows, bool written) {
+    bool product(const RowNode& node, const RowTerm& term, int64_t q, Span rows, bool written, float* out) {
         const int64_t out_width = term.out_channels / term.groups;
         for (int64_t group = 0; group < term.groups; ++group) {
             const Span mine = in_group(node.rows, rows, group * out_width, (group + 1) * out_width);
@@ -308,10 +323,9 @@ private:
             if (!position_.depth()) continue;
             // Rows of other groups may get nothing.
             if (!written)
-                for (int64_t r = rows.begin; r < rows.end; ++r)
-                    std::fill_n(maps(memory_.place[node.first + r]), width_, 0.0f);
+                for (int64_t m = 0; m < rows.end - rows.begin; ++m) std::fill_n(out + m * stride_, width_, 0.0f);
             written = true;
-            multiply(term, node, mine, group, true);
+            multiply(term, node, mine, group, true, out + (mine.begin - rows.begin) * stride_);
         }
         return written;
     }
@@ -323,7 +337,14 @@ private:
             const int32_t place = memory_.place[pass_.nodes[sink.node].first + r];
             if (sink.slot[r] < 0 || place < 0) continue;
             slot_.push_back(sink.slot[r]);
-            source_.push_back(maps(place));
+            source_.push_back(reinterpret_cast<const float*>(maps(place)));
+        }
+        if (narrow_) {
+            wide_.resize(std::max<size_t>(wide_.size(), source_.size() * width_));
+            for (size_t i = 0; i < source_.size(); ++i) {
+                widen(reinterpret_cast<const uint16_t*>(source_[i]), width_, wide_.data() + i * width_);
+                source_[i] = wide_.data() + i * width_;
+            }
         }
         if (sink.transposed)
             deliver_columns(sink);
@@ -379,6 +400,7 @@ private:
     const RowPass& pass_;
     const RowMemory& memory_;
     const int64_t stride_;
+    const bool narrow_;
     void (*combine_)(const char*, int64_t, const int32_t*, const float*, int64_t, int64_t, bool, float*);
     Position position_;
     std::vector<Ring> rings_;
@@ -387,6 +409,8 @@ private:
     int64_t width_ = 0;
     int64_t work_ = 0;
     std::vector<int64_t> begin_;  // of each row's terms
+    std::vector<float> sums_;     // float32 image of one position's bfloat16 rows
+    std::vector<float> wide_;     // of the rows that are delivered
     std::vector<int32_t> index_;
     std::vector<float> coefficient_;
     std::vector<int64_t> slot_;

@@ -127,7 +127,7 @@ public:
     using Blocks = std::tuple<std::uintptr_t, std::uintptr_t, int64_t, int64_t>;
 
     RowPass(const std::vector<Node>& nodes, const Seeds& seeds, const std::vector<Sink>& sinks, const Blocks& blocks,
-            std::uintptr_t windows, bool one_window, int64_t pivot, int64_t band) {
+            std::uintptr_t windows, bool one_window, int64_t pivot, int64_t band, bool bfloat16) {
         terms_.reserve(nodes.size());
         for (const auto& [rows, width, first, source, terms] : nodes) {
             std::vector<fwdkern::RowTerm>& made = terms_.emplace_back();
@@ -159,7 +159,8 @@ public:
                  pointer<const fwdkern::Rectangle>(windows),
                  one_window,
                  pivot,
-                 band};
+                 band,
+                 bfloat16 ? fwdkern::Storage::bfloat16 : fwdkern::Storage::float32};
     }
 
     RowPass(const RowPass&) = delete;
@@ -170,8 +171,9 @@ public:
     int64_t run(int64_t first, int64_t last, std::uintptr_t maps, int64_t rows, int64_t stride, std::uintptr_t place,
                 int64_t row_count, std::uintptr_t column, int isa, int threads) const {
         std::vector<fwdkern::RowMemory> memory;
+        const int64_t element = pass_.storage == fwdkern::Storage::float32 ? 4 : 2;
         for (int t = 0; t < threads; ++t)
-            memory.push_back({pointer<float>(maps) + t * rows * stride, pointer<int32_t>(place) + t * row_count,
+            memory.push_back({pointer<char>(maps) + t * rows * stride * element, pointer<int32_t>(place) + t * row_count,
                               pointer<int32_t>(column) + t * pass_.slice_count});
         return fwdkern::run_row_pass(pass_, first, last, memory.data(), stride, static_cast<fwdkern::Isa>(isa),
                                      threads);
@@ -198,7 +200,7 @@ PYBIND11_MODULE(_native, m) {
     m.def("row_sums", &row_sums, no_gil());
     py::class_<RowPass>(m, "RowPass")
         .def(py::init<const std::vector<RowPass::Node>&, const RowPass::Seeds&, const std::vector<RowPass::Sink>&,
-                      const RowPass::Blocks&, std::uintptr_t, bool, int64_t, int64_t>())
+                      const RowPass::Blocks&, std::uintptr_t, bool, int64_t, int64_t, bool>())
         .def("rows", &RowPass::rows, no_gil())
         .def("run", &RowPass::run, no_gil());
 }

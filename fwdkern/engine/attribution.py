@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from fwdkern.engine.completeness import check_completeness
+from fwdkern.engine.completeness import TOLERANCE, check_completeness
 from fwdkern.engine.dense import bias_mass, forward_maps, receptive_boxes, reverse_maps
 from fwdkern.engine.features import Features
 from fwdkern.engine.memory import require_memory
@@ -97,7 +97,7 @@ class Job:
             mass = bias_mass(self.tape, self.steps)
             masses = [request.units.gather(mass[request.step]) for request in self.requests]
         return [
-            self._finish(request, part, own, window, way.mode)
+            self._finish(request, part, own, window, way)
             for request, part, own, window in zip(self.requests, scores, masses, windows, strict=True)
         ]
 
@@ -139,9 +139,9 @@ class Job:
             ]
             own = labels[example if len(labels) > 1 else 0]
             if way.mode == "forward":
-                run_forward(tape, program, self.features, own, outputs, way.size)
+                run_forward(tape, program, self.features, own, outputs, way.size, self.options.storage)
             else:
-                run_reverse(tape, program, self.features, own, outputs[0], way.size)
+                run_reverse(tape, program, self.features, own, outputs[0], way.size, self.options.storage)
 
     def _run_dense_forward(self, way: Way, scores: list[Tensor], windows: list[Window | None]) -> None:
         for start, stop, maps in forward_maps(self.tape, self.features, self.steps, way.size):
@@ -178,7 +178,7 @@ class Job:
         examples = 1 if request.units.flat is None else len(request.units.flat)
         return torch.stack([union_boxes(request.units, boxes, example) for example in range(examples)])
 
-    def _finish(self, request: Request, scores: Tensor, mass: Tensor, window: Window | None, mode: str) -> Relevance:
+    def _finish(self, request: Request, scores: Tensor, mass: Tensor, window: Window | None, way: Way) -> Relevance:
         positions = _positions(self.tape.input)
         outside, addend = None, None
         if self.options.bias == "uniform":
@@ -201,12 +201,14 @@ class Job:
             request.units.index,
             request.layer,
             self.features.kind,
-            mode,
+            way.mode,
             bias_in_scores=self.options.bias != "separate",
             origin=None if window is None else window.origin.expand(len(scores), -1, -1),
             outside=outside,
         )
-        check_completeness(result, sums.view_as(mass), magnitude.view_as(mass), self.options.strict)
+        held = self.options.storage if way.engine == "rows" else scores.dtype
+        tolerance = max(TOLERANCE[held], TOLERANCE[scores.dtype])
+        check_completeness(result, sums.view_as(mass), magnitude.view_as(mass), tolerance, self.options.strict)
         return result
 
     def _spread_over_fields(self, request: Request, scores: Tensor, mass: Tensor, window: Window | None) -> None:

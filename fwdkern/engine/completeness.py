@@ -12,13 +12,12 @@ from fwdkern.relevance import Relevance
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 
 
-def check_completeness(result: Relevance, sums: Tensor, magnitude: Tensor, strict: bool) -> None:
+def check_completeness(result: Relevance, sums: Tensor, magnitude: Tensor, tolerance: float, strict: bool) -> None:
     """Warn, or raise if ``strict``, where a map does not sum to its unit's value.
 
     ``sums`` and ``magnitude`` ``[B, K]`` are those of each map's elements and of their absolute values, as ``row_sums``
-    computes them: rounding stays far below the tolerance; ``result.delta`` sums in float64.
+    computes them: rounding stays far below ``tolerance``; ``result.delta`` sums in float64.
     """
-    tolerance = TOLERANCE[result.scores.dtype]
     error = result.outputs - sums
     rest = result.outside if result.bias_in_scores else result.bias
     if rest is not None:
@@ -31,7 +30,7 @@ def check_completeness(result: Relevance, sums: Tensor, magnitude: Tensor, stric
     example, row = wrong.nonzero()[0].tolist()
     message = (
         f"{int(wrong.sum())} of {wrong.numel()} maps of layer {result.layer!r} do not sum to their unit's value: "
-        f"largest relative error {_largest(relative):.2g}, tolerance {tolerance:.0e} for {result.scores.dtype}; the "
+        f"largest relative error {_largest(relative):.2g}, tolerance {tolerance:.0e}; the "
         f"first is input {example}, unit {_unit(result, example, row)}, value "
         f"{float(result.outputs[example, row]):.6g}, error {float(result.delta[example, row]):.3g}. Compute in float64 "
         "to tell rounding from a defect"

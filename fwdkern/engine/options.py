@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from fwdkern.engine.memory import parse_bytes
 from fwdkern.errors import InputError
 
@@ -10,12 +12,14 @@ _CHOICES = {
     "mode": ("auto", "forward", "reverse"),
     "layout": ("dense", "window"),
     "backend": ("auto", "torch", "cpu"),
+    "storage": ("float32", "bfloat16"),
 }
 
 
 @dataclass(frozen=True)
 class Options:
-    """The keyword arguments that all requests share; ``memory`` in bytes bounds what is held beside the result."""
+    """The keyword arguments that all requests share; ``memory`` in bytes bounds what is held beside the result,
+    ``storage`` is the dtype of active rows."""
 
     bias: str
     mode: str
@@ -23,16 +27,19 @@ class Options:
     backend: str
     memory: int
     strict: bool
+    storage: torch.dtype
 
 
-def parse_options(bias: str, mode: str, layout: str, backend: str, memory: int | str, strict: bool) -> Options:
+def parse_options(
+    bias: str, mode: str, layout: str, backend: str, memory: int | str, strict: bool, storage: str = "float32"
+) -> Options:
     """Check every choice by name.
 
     Raises:
         InputError: a value is not among the choices.
     """
-    given = {"bias": bias, "mode": mode, "layout": layout, "backend": backend}
+    given = {"bias": bias, "mode": mode, "layout": layout, "backend": backend, "storage": storage}
     for name, value in given.items():
         if value not in _CHOICES[name]:
             raise InputError(f"{name}={value!r} is not one of {', '.join(map(repr, _CHOICES[name]))}")
-    return Options(bias, mode, layout, backend, parse_bytes(memory), strict)
+    return Options(bias, mode, layout, backend, parse_bytes(memory), strict, getattr(torch, storage))

@@ -131,7 +131,7 @@ def plan_rows(
     A reverse pass whose targets do not reach all rows does less than is counted here.
     """
     rate = rates(torch.get_num_threads())
-    counts = Counts(program)
+    counts, each = Counts(program), options.storage.itemsize
     ways = []
     x = tape.input[0]
     for side in TILE_SIDES:
@@ -140,17 +140,17 @@ def plan_rows(
         reached = windows(tape, list(program.nodes), blocks, None if segments else side)
         work, gathered, widest = counts.forward(reached, torch.tensor([len(block.ids) for block in blocks]))
         seconds = work / rate.rows + gathered * rate.gather + len(blocks) * len(program.nodes) * _HOST
-        held = _thread_bytes(program, widest, features.count, len(blocks))
+        held = _thread_bytes(program, widest * each, features.count, len(blocks))
         ways.append(Way("rows", "forward", side, len(blocks), work * batch, seconds * batch, held))
         if segments or x.dim() != 3:
             break  # their blocks do not depend on the side
     total = counts.total
     rows = sum(len(node.rows) for node in program.nodes.values() if node.source is None)
     for chunk in REVERSE_CHUNKS:
-        size = chunk_size(targets, min(chunk, options.memory // max(4 * rows * native.threads(), 1)))
+        size = chunk_size(targets, min(chunk, options.memory // max(each * rows * native.threads(), 1)))
         passes = -(-targets // size)
         seconds = total * targets / rate.rows + passes * (total * rate.gather + len(program.nodes) * _HOST)
-        held = _thread_bytes(program, rows * size, targets, passes)
+        held = _thread_bytes(program, rows * size * each, targets, passes)
         ways.append(Way("rows", "reverse", size, passes, float(total * targets * batch), seconds * batch, held))
         if targets <= chunk:
             break
@@ -162,8 +162,8 @@ def chunk_size(targets: int, most: int) -> int:
     return -(-targets // -(-targets // max(1, min(targets, most))))
 
 
-def _thread_bytes(program: Program, floats: int, slices: int, blocks: int) -> int:
-    return min(native.threads(), blocks) * 4 * (floats + program.row_count + slices)
+def _thread_bytes(program: Program, maps: int, slices: int, blocks: int) -> int:
+    return min(native.threads(), blocks) * (maps + 4 * (program.row_count + slices))
 
 
 class Counts:

@@ -99,6 +99,7 @@ class RowPass:
         windows: int64 ``[blocks or 1, nodes, 4]``, y0, y1, x0, x1 of the positions outside which a node's rows are zero
             in the block's slices.
         pivot: the node by whose lines the work is cut; band: how many of them at a time.
+        storage: float32 or bfloat16, of rows while they are carried.
 
     Raises:
         BackendError: there is no compiled library.
@@ -114,6 +115,7 @@ class RowPass:
         windows: Tensor,
         pivot: int,
         band: int,
+        storage: torch.dtype = torch.float32,
     ) -> None:
         library, reason = native.load()
         if library is None:
@@ -139,17 +141,15 @@ class RowPass:
             len(windows) == 1,
             pivot,
             band,
+            storage is torch.bfloat16,
         )
+        self.storage = storage
         self.rows: int = self._pass.rows()
-
-    def bytes(self, threads: int) -> int:
-        """What ``run`` holds besides the results."""
-        return threads * 4 * (self.rows * self.stride + self.row_count + self.slice_count)
 
     def run(self) -> int:
         """Fill the results, some blocks at a time so that an interruption is heard; returns the multiply-adds done."""
         threads = max(1, min(native.threads(), self.blocks))
-        maps = torch.empty(threads, max(self.rows, 1), self.stride)
+        maps = torch.empty(threads, max(self.rows, 1), self.stride, dtype=self.storage)
         place = torch.full((threads, self.row_count), -1, dtype=torch.int32)
         column = torch.full((threads, self.slice_count), -1, dtype=torch.int32)
         memory = (maps.data_ptr(), maps.shape[1], self.stride, place.data_ptr(), self.row_count, column.data_ptr())

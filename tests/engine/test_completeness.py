@@ -21,7 +21,7 @@ def result(dtype: torch.dtype = torch.float32, separate: bool = False, units: Te
 
 def check(relevance: Relevance, strict: bool) -> None:
     sums, magnitude = row_sums(relevance.scores.view(6, -1))
-    check_completeness(relevance, sums.view(2, 3), magnitude.view(2, 3), strict)
+    check_completeness(relevance, sums.view(2, 3), magnitude.view(2, 3), TOLERANCE[sums.dtype], strict)
 
 
 @pytest.mark.parametrize("separate", [False, True])

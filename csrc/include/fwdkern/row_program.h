@@ -84,6 +84,7 @@ struct RowPass {
     // while they are in the caches and their memory is used again.
     int64_t pivot;
     int64_t band;
+    Storage storage;  // of rows while they are carried; sums are float32
 };
 
 // Most rows that a block holds at a time.
@@ -91,12 +92,12 @@ int64_t row_pass_rows(const RowPass& pass);
 
 // Memory of one thread; all of it arbitrary but `place` and `column`, which hold -1 before and after.
 struct RowMemory {
-    float* maps;      // [row_pass_rows, stride]
+    void* maps;       // [row_pass_rows, stride] in the storage of the pass
     int32_t* place;   // [rows of all nodes]
     int32_t* column;  // [slice_count]
 };
 
-// Runs some blocks, first .. last, one a thread; memory[threads]; `stride` floats a row, at least the largest block.
+// Runs some blocks, first .. last, one a thread; memory[threads]; `stride` elements a row, at least the largest block.
 // Returns the multiply-adds done. Bit for bit the same for any thread count.
 int64_t run_row_pass(const RowPass& pass, int64_t first, int64_t last, const RowMemory* memory, int64_t stride,
                      Isa isa, int threads);

@@ -22,13 +22,15 @@ def reverse_pass(
     labels: Tensor,
     scores: Tensor,
     origin: Tensor | None,
+    storage: torch.dtype,
 ) -> RowPass:
     """A pass that pulls targets, linear forms of one step's rows, back to the input.
 
     Args:
         seeds: offset ``[rows + 1]`` and targets int32: the targets that hold each row of the step once.
         chunks: the targets of each block; x: input ``[C, H, W]`` or ``[F]``; labels: int64 ``[E]``, the slice of each
-            of its elements; scores: zeros ``[targets, slices]``, or windows ``[targets, h, w]`` at ``origin``.
+            of its elements; scores: zeros ``[targets, slices]``, or windows ``[targets, h, w]`` at ``origin``;
+            storage: the dtype of rows.
     """
     nodes = _Transposed(program, step).nodes
     sink = _sink(features, nodes[-1], program.nodes[0], x, labels, len(nodes))
@@ -38,7 +40,7 @@ def reverse_pass(
     pivot = max(k for k, node in enumerate(nodes) if k == 0 or node.grid[0] > 1)
     windows = torch.tensor([[[0, node.grid[0], 0, node.grid[1]] for node in nodes]])
     count = int(chunks[-1][-1]) + 1
-    return RowPass(nodes, Seeds(0, *seeds), [target], chunks, count, windows, pivot, BAND)
+    return RowPass(nodes, Seeds(0, *seeds), [target], chunks, count, windows, pivot, BAND, storage)
 
 
 def _sink(

@@ -32,7 +32,13 @@ class Output:
 
 
 def run_forward(
-    tape: Tape, program: Program, features: Features, labels: Tensor, outputs: list[Output], side: int
+    tape: Tape,
+    program: Program,
+    features: Features,
+    labels: Tensor,
+    outputs: list[Output],
+    side: int,
+    storage: torch.dtype,
 ) -> None:
     """Fill the outputs in forward mode; ``tape`` is of a single input, ``labels`` ``[E]`` its slices."""
     x = tape.input[0]
@@ -40,7 +46,7 @@ def run_forward(
     reached = windows(tape, list(program.nodes), blocks, None if features.kind == "segments" else side)
     image = tuple(x.shape[1:]) if features.kind == "pixels" and x.dim() == 3 else None
     sinks = [_sink(output, program.nodes[output.step].rows, image) for output in outputs]
-    forward_pass(program, reached, x, labels, blocks, features.count, sinks).run()
+    forward_pass(program, reached, x, labels, blocks, features.count, sinks, storage).run()
     for output in outputs:
         if output.flat is not None and len(output.flat) != len(output.flat.unique()):
             output.scores.copy_(output.scores[_first_place(output.flat)])
@@ -68,7 +74,15 @@ def _first_place(flat: Tensor) -> Tensor:
     return first[flat]
 
 
-def run_reverse(tape: Tape, program: Program, features: Features, labels: Tensor, output: Output, chunk: int) -> None:
+def run_reverse(
+    tape: Tape,
+    program: Program,
+    features: Features,
+    labels: Tensor,
+    output: Output,
+    chunk: int,
+    storage: torch.dtype,
+) -> None:
     """Fill one output in reverse mode, ``chunk`` targets at a time."""
     rows = program.nodes[output.step].rows
     count = len(output.scores)
@@ -78,7 +92,7 @@ def run_reverse(tape: Tape, program: Program, features: Features, labels: Tensor
         seeds = _unit_seeds(rows.row[output.flat], len(rows))
     chunks = list(torch.arange(count, dtype=torch.int32).split(chunk))
     reverse_pass(
-        program, output.step, seeds, chunks, features, tape.input[0], labels, output.scores, output.origin
+        program, output.step, seeds, chunks, features, tape.input[0], labels, output.scores, output.origin, storage
     ).run()
 
 

@@ -271,6 +271,21 @@ def test_inputs_in_any_memory_format(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["output larger than a tile", "concatenated pools", "mean at the end"])
+def test_bfloat16_rows(name: str, mode: str) -> None:
+    net, x = fused(name)
+    last = net.layers[-1].name
+    exact = net.attribute_units(x, last, backend="cpu", mode=mode)
+    short = net.attribute_units(x, last, backend="cpu", mode=mode, storage="bfloat16", strict=True)
+    assert short.scores.dtype is torch.float32
+    # Some four layers, each rounded to 8 bits.
+    assert_close(short.scores, exact.scores, 4 * 2**-8)
+    assert not torch.equal(short.scores, exact.scores)
+    ways = [net.plan(x, last, backend="cpu", mode=mode, storage=held).chosen for held in ("float32", "bfloat16")]
+    assert ways[1].bytes < ways[0].bytes
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_bit_for_bit(mode: str) -> None:
     net, x = fused("output larger than a tile")
     threads = torch.get_num_threads()
@@ -363,7 +378,7 @@ def test_parts_make_the_whole() -> None:
     count = parse_units("all", torch.empty(1, *net.layer(last).shape), last).count
     for layout in ("dense", "window"):
         whole = net.attribute_units(x, last, layout=layout, backend="cpu", mode="reverse")
-        parts = list(net.iter_units(x, last, memory=100_000, layout=layout, backend="cpu", mode="reverse"))
+        parts = list(net.iter_units(x, last, memory=120_000, layout=layout, backend="cpu", mode="reverse"))
         assert len(parts) > 1 and sum(len(part.units) for part in parts) == count
         if layout == "dense":
             assert_close(torch.cat([part.scores for part in parts], 1), whole.scores, TOLERANCE)

@@ -18,13 +18,14 @@ from fwdkern.engine.rows.program import Combination, Node, Product, Program
 from fwdkern.engine.tape import Tape
 from fwdkern.errors import BackendError, InputError
 from fwdkern.ops import native, native_info
+from fwdkern.ops.row_program import ALIGNMENT
 from fwdkern.rules.convolution import Convolution
 from fwdkern.rules.linear import Linear
 
 # Dense maps in flight: wide enough to fill every core, small enough to stay near the caches.
 DENSE_WORKING_SET = 256 * 2**20
-TILE_SIDES = (8, 12)
-REVERSE_CHUNKS = (48, 96)
+TILE_SIDE = 8
+REVERSE_CHUNKS = (64, 128)
 # Host seconds for one node of one block.
 _HOST = 2e-6
 # Fewer slices than this, or less seconds of dense work, are not worth compiling row lists for.
@@ -134,16 +135,12 @@ def plan_rows(
     counts, each = Counts(program), options.storage.itemsize
     ways = []
     x = tape.input[0]
-    for side in TILE_SIDES:
-        blocks = make_blocks(features, tuple(x.shape), features.labels[0], side)
-        segments = features.kind == "segments"
-        reached = windows(tape, list(program.nodes), blocks, None if segments else side)
-        work, gathered, widest = counts.forward(reached, torch.tensor([len(block.ids) for block in blocks]))
-        seconds = work / rate.rows + gathered * rate.gather + len(blocks) * len(program.nodes) * _HOST
-        held = _thread_bytes(program, widest * each, features.count, len(blocks))
-        ways.append(Way("rows", "forward", side, len(blocks), work * batch, seconds * batch, held))
-        if segments or x.dim() != 3:
-            break  # their blocks do not depend on the side
+    blocks = make_blocks(features, tuple(x.shape), features.labels[0], TILE_SIDE)
+    reached = windows(tape, list(program.nodes), blocks, None if features.kind == "segments" else TILE_SIDE)
+    work, gathered, widest = counts.forward(reached, torch.tensor([len(block.ids) for block in blocks]))
+    seconds = work / rate.rows + gathered * rate.gather + len(blocks) * len(program.nodes) * _HOST
+    held = _thread_bytes(program, widest * each, features.count, len(blocks))
+    ways.append(Way("rows", "forward", TILE_SIDE, len(blocks), work * batch, seconds * batch, held))
     total = counts.total
     rows = sum(len(node.rows) for node in program.nodes.values() if node.source is None)
     for chunk in REVERSE_CHUNKS:
@@ -158,8 +155,9 @@ def plan_rows(
 
 
 def chunk_size(targets: int, most: int) -> int:
-    """Targets of one pass: as equal as they can be, so that threads end together."""
-    return -(-targets // -(-targets // max(1, min(targets, most))))
+    """Targets of one pass: as equal as whole vectors can be, so that threads end together."""
+    even = -(-targets // -(-targets // max(1, min(targets, most))))
+    return min(-(-even // ALIGNMENT) * ALIGNMENT, targets) if most >= ALIGNMENT else even
 
 
 def _thread_bytes(program: Program, maps: int, slices: int, blocks: int) -> int:

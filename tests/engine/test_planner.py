@@ -147,9 +147,10 @@ def test_reverse_counts(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("groups", COUNT_ERROR)
-@pytest.mark.parametrize("side", planner.TILE_SIDES)
+@pytest.mark.parametrize("side", [8, 16])
 def test_forward_counts(side: int, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     _, net, x = chain(groups)
+    monkeypatch.setattr(planner, "TILE_SIDE", side)
     plan = net.plan(x, "4", mode="forward", backend="cpu")
     exact = 0
     for tile in tiles(side):
@@ -160,7 +161,6 @@ def test_forward_counts(side: int, groups: int, monkeypatch: pytest.MonkeyPatch)
     way = way_of(plan, "rows", "forward", side)
     assert way.multiplies == pytest.approx(exact, rel=COUNT_ERROR[groups])
     assert way.passes == len(tiles(side))
-    monkeypatch.setattr(planner, "TILE_SIDES", (side,))
     done = executed(monkeypatch)
     net.attribute_units(x, "4", mode="forward", backend="cpu")
     # Rows whose parents lie outside their windows are skipped.

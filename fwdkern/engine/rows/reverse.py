@@ -9,7 +9,7 @@ from fwdkern.engine.rows.program import Combination, Node, Product, Program
 from fwdkern.ops.row_program import CombinationTerm, ProductTerm, RowNode, RowPass, Seeds, Sink
 
 # Lines of pixels that are finished at a time.
-BAND = 4
+BAND = 2
 
 
 def reverse_pass(

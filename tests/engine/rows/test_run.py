@@ -209,7 +209,7 @@ def test_every_instruction_set(name: str, mode: str, isa: str) -> None:
 def test_tiles_that_do_not_divide_the_image(
     shape: tuple[int, int], side: int, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fwdkern.engine.planner.TILE_SIDES", (side,))
+    monkeypatch.setattr("fwdkern.engine.planner.TILE_SIDE", side)
     net, x = fused_tiles(), torch.randn(2, 2, *shape, generator=torch.Generator().manual_seed(0))
     assert net.plan(x, "3", backend="cpu", mode="forward").chosen.size == side
     for features in ("pixels", "channels")[: 2 if layout == "dense" else 1]:

@@ -1,5 +1,7 @@
 """Maps of classes."""
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
@@ -62,14 +64,16 @@ def one_each(network: nn.Module, x: Tensor) -> Task:
     everything = torch.ones(1, 1, dtype=torch.bool)
     positions = x.shape[2] * x.shape[3]
 
-    def run() -> Relevance:
-        return net.attribute(x, targets)
-
     def sample(result: Relevance) -> Sample:
         bias = result.bias[:, 0]
         return Sample(result.scores[:, 0].flatten(1) - (bias / positions)[:, None], everything, bias)
 
-    contenders = [Contender("fwdkern", "own", {"": run}, sample)]
+    # In either memory format, like its rivals: the fused network follows the format of its input.
+    runs = {
+        name: functools.partial(net.attribute, x.clone(memory_format=layout), targets)
+        for name, layout in FORMATS.items()
+    }
+    contenders = [Contender("fwdkern", "own", runs, sample)]
     for layout in FORMATS:
         contenders += [
             rivals.captum_batch(front, x, targets, layout),

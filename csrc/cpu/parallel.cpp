@@ -1,5 +1,6 @@
 #include "fwdkern/parallel.h"
 
+#include <dlfcn.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,7 +27,20 @@ struct Job {
     void* context;
     int threads;
     int64_t step;
+    std::atomic<int> joined;
     Band bands[kMaxThreads];
+
+    void divide(ParallelBody body_of, void* context_of, int threads_of, int64_t items) {
+        body = body_of;
+        context = context_of;
+        threads = threads_of;
+        step = std::max<int64_t>(1, items / threads / kStepsPerBand);
+        joined.store(0, std::memory_order_relaxed);
+        for (int i = 0; i < threads; ++i) {
+            bands[i].next.store(items * i / threads, std::memory_order_relaxed);
+            bands[i].end = items * (i + 1) / threads;
+        }
+    }
 
     void work(int thread) {
         for (int i = 0; i < threads; ++i) {
@@ -103,23 +117,37 @@ Pool& pool() {
     return *instance;
 }
 
+// The OpenMP runtime that torch, or another library, has brought into the process, where there is one. Its threads
+// spin for milliseconds after each of torch's operators; threads of our own would have to share the cores with them.
+using HostParallel = void (*)(void (*work)(void*), void* data, unsigned threads, unsigned flags);
+
+HostParallel host_parallel() {
+    static const auto found = reinterpret_cast<HostParallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+    static const pid_t made_by = getpid();
+    // In a forked child the runtime would wait for the parent's threads.
+    return made_by == getpid() ? found : nullptr;
+}
+
+void join(void* job) {
+    Job& own = *static_cast<Job*>(job);
+    own.work(own.joined.fetch_add(1, std::memory_order_relaxed));
+}
+
 }  // namespace
 
 void parallel_ranges(int threads, int64_t items, ParallelBody body, void* context) {
     threads = static_cast<int>(std::min<int64_t>({threads, items, kMaxThreads}));
     if (threads > 1) {
+        if (const HostParallel parallel = host_parallel()) {
+            Job job;
+            job.divide(body, context, threads, items);
+            parallel(join, &job, threads, 0);
+            return;
+        }
         Pool& workers = pool();
         std::unique_lock<std::mutex> owner(workers.owner, std::try_to_lock);
         if (owner.owns_lock()) {
-            Job& job = workers.job;
-            job.body = body;
-            job.context = context;
-            job.threads = threads;
-            job.step = std::max<int64_t>(1, items / threads / kStepsPerBand);
-            for (int i = 0; i < threads; ++i) {
-                job.bands[i].next.store(items * i / threads, std::memory_order_relaxed);
-                job.bands[i].end = items * (i + 1) / threads;
-            }
+            workers.job.divide(body, context, threads, items);
             workers.run(threads);
             return;
         }

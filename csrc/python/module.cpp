@@ -4,16 +4,20 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <tuple>
 #include <vector>
 
 #include "fwdkern/active_rows.h"
+#include "fwdkern/gate.h"
 #include "fwdkern/gathered_gemm.h"
 #include "fwdkern/isa.h"
+#include "fwdkern/max_pool.h"
 #include "fwdkern/row_combine.h"
 #include "fwdkern/row_program.h"
 #include "fwdkern/row_sums.h"
+#include "fwdkern/sparse_transpose.h"
 
 namespace py = pybind11;
 
@@ -87,6 +91,88 @@ void row_combine(const MapsArgument& in, const MapsArgument& out, std::uintptr_t
                                       slices};
     if (const char* error = fwdkern::row_combine_error(call)) throw std::invalid_argument(error);
     fwdkern::row_combine(call, static_cast<fwdkern::Isa>(isa), threads);
+}
+
+// (height, width)
+using PairArgument = std::tuple<int64_t, int64_t>;
+// Of maps whose channels are contiguous: (images, height, width, channels), and how far apart the first three lie.
+using ShapeArgument = std::tuple<int64_t, int64_t, int64_t, int64_t>;
+using StridesArgument = std::tuple<int64_t, int64_t, int64_t>;
+
+void gate_bits(std::uintptr_t values, const StridesArgument& shape, const StridesArgument& strides, std::uintptr_t bits,
+               int isa, int threads) {
+    const auto [images, channels, positions] = shape;
+    const auto [image_stride, channel_stride, position_stride] = strides;
+    const fwdkern::GateBits call = {pointer<const float>(values), images, channels, positions, image_stride,
+                                    channel_stride, position_stride, pointer<uint8_t>(bits)};
+    fwdkern::gate_bits(call, static_cast<fwdkern::Isa>(isa), threads);
+}
+
+void gate_maps(std::uintptr_t in, const ShapeArgument& shape, const StridesArgument& strides, std::uintptr_t bits,
+               int64_t gates, std::uintptr_t out, int isa, int threads) {
+    const auto [images, height, width, channels] = shape;
+    const auto [image_stride, line_stride, position_stride] = strides;
+    const fwdkern::GateMaps call = {pointer<const float>(in), images, height, width, channels, image_stride,
+                                    line_stride, position_stride, pointer<const uint8_t>(bits), gates,
+                                    pointer<float>(out)};
+    fwdkern::gate_maps(call, static_cast<fwdkern::Isa>(isa), threads);
+}
+
+// kernel, stride, padding, dilation
+using WindowArgument = std::tuple<PairArgument, PairArgument, PairArgument, PairArgument>;
+
+void max_pool(std::uintptr_t in, const ShapeArgument& shape, const WindowArgument& window, std::uintptr_t out,
+              const PairArgument& out_size, std::uintptr_t winner, int isa, int threads) {
+    const auto [images, height, width, channels] = shape;
+    const auto& [kernel, stride, padding, dilation] = window;
+    const fwdkern::MaxPool call = {pointer<const float>(in), images, height, width, channels,
+                                   std::get<0>(kernel), std::get<1>(kernel), std::get<0>(stride), std::get<1>(stride),
+                                   std::get<0>(padding), std::get<1>(padding), std::get<0>(dilation),
+                                   std::get<1>(dilation), pointer<float>(out), std::get<0>(out_size),
+                                   std::get<1>(out_size), pointer<uint8_t>(winner)};
+    fwdkern::max_pool(call, static_cast<fwdkern::Isa>(isa), threads);
+}
+
+// Winners, how many examples have their own, and the windows.
+using PoolArgument = std::tuple<std::uintptr_t, int64_t, WindowArgument>;
+
+fwdkern::MaxUnpool unpool_of(std::uintptr_t out, const ShapeArgument& shape, const StridesArgument& strides,
+                             const PoolArgument& pool, std::uintptr_t in, const PairArgument& in_size) {
+    const auto [images, height, width, channels] = shape;
+    const auto [image_stride, line_stride, position_stride] = strides;
+    const auto& [winner, winners, window] = pool;
+    const auto& [kernel, stride, padding, dilation] = window;
+    return {pointer<const float>(out), image_stride, line_stride, position_stride, pointer<const uint8_t>(winner),
+            winners, images, height, width, channels, std::get<0>(kernel), std::get<1>(kernel), std::get<0>(stride),
+            std::get<1>(stride), std::get<0>(padding), std::get<1>(padding), std::get<0>(dilation),
+            std::get<1>(dilation), pointer<float>(in), std::get<0>(in_size), std::get<1>(in_size)};
+}
+
+void max_unpool(std::uintptr_t out, const ShapeArgument& shape, const StridesArgument& strides,
+                const PoolArgument& pool, std::uintptr_t in, const PairArgument& in_size, int isa, int threads) {
+    fwdkern::max_unpool(unpool_of(out, shape, strides, pool, in, in_size), static_cast<fwdkern::Isa>(isa), threads);
+}
+
+// The maps are those behind the pool where there is one; `size` is that of the convolution's output.
+void sparse_transpose(std::uintptr_t in, const ShapeArgument& shape, const StridesArgument& strides,
+                      const std::optional<PoolArgument>& pool, const PairArgument& size, std::uintptr_t bits,
+                      int64_t gates, std::uintptr_t bias, std::uintptr_t weight,
+                      const PairArgument& kernel, const PairArgument& stride, const PairArgument& padding,
+                      std::uintptr_t out, const PairArgument& out_size, int64_t out_channels, std::uintptr_t mass,
+                      int isa, int threads) {
+    const int64_t images = std::get<0>(shape), channels = std::get<3>(shape);
+    const auto [image_stride, line_stride, position_stride] = strides;
+    fwdkern::MaxUnpool unpool;
+    if (pool) unpool = unpool_of(in, shape, strides, *pool, 0, size);
+    const fwdkern::SparseTranspose call = {pointer<const float>(in), images, std::get<0>(size), std::get<1>(size),
+                                           channels, image_stride, line_stride, position_stride,
+                                           pool ? &unpool : nullptr, pointer<const uint8_t>(bits), gates,
+                                           pointer<const float>(bias), pointer<const float>(weight),
+                                           std::get<0>(kernel), std::get<1>(kernel), std::get<0>(stride),
+                                           std::get<1>(stride), std::get<0>(padding), std::get<1>(padding),
+                                           pointer<float>(out), std::get<0>(out_size), std::get<1>(out_size),
+                                           out_channels, pointer<float>(mass)};
+    fwdkern::sparse_transpose(call, static_cast<fwdkern::Isa>(isa), threads);
 }
 
 using RectangleArgument = std::tuple<int64_t, int64_t, int64_t, int64_t>;  // y0, y1, x0, x1
@@ -203,4 +289,10 @@ PYBIND11_MODULE(_native, m) {
                       const RowPass::Blocks&, std::uintptr_t, bool, int64_t, int64_t, bool>())
         .def("rows", &RowPass::rows, no_gil())
         .def("run", &RowPass::run, no_gil());
+    m.def("gate_bits", &gate_bits, no_gil());
+    m.def("gate_maps", &gate_maps, no_gil());
+    m.def("max_pool", &max_pool, no_gil());
+    m.def("max_unpool", &max_unpool, no_gil());
+    m.def("mass_parts", &fwdkern::mass_parts);
+    m.def("sparse_transpose", &sparse_transpose, no_gil());
 }

@@ -1,5 +1,6 @@
 """Both modes with dense maps ``[S, B, *shape]`` in plain torch: any device, any float dtype. The reference engine."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from fwdkern.engine.features import Features
 from fwdkern.engine.tape import Tape
 from fwdkern.engine.units import Units
+from fwdkern.rules import Frozen
 
 
 def forward_maps(
@@ -75,14 +77,22 @@ def pull(tape: Tape, step: int, seed: Tensor, cut: int | None = None) -> tuple[d
         the bias mass ``[K, B]`` met on the way.
     """
     pulled, mass = {step: seed}, seed.new_zeros(seed.shape[:2])
-    for i in reversed(tape.ancestors([step])[1:]):
+    order = tape.ancestors([step])
+    readers = Counter(parent for i in order for parent in tape.steps[i].parents)
+    behind: dict[int, list[Frozen]] = {}  # operators left to the step that they read, the last first
+    for i in reversed(order[1:]):
         if i == cut or i not in pulled:
             continue
-        frozen, rows = tape.steps[i].frozen, pulled.pop(i)
+        frozen, rows, parents = tape.steps[i].frozen, pulled.pop(i), tape.steps[i].parents
         assert frozen is not None and not isinstance(frozen, str)
+        waiting = behind.pop(i, [])
+        if frozen.deferred and readers[parents[0]] == 1 and parents[0] not in (0, cut):
+            behind[parents[0]], pulled[parents[0]] = [*waiting, frozen], rows
+            continue
+        parts, own = frozen.pull(rows, waiting)
         if frozen.offset is not None:
-            mass += (rows * frozen.offset).flatten(2).sum(2)
-        for parent, part in zip(tape.steps[i].parents, frozen.reverse(rows), strict=True):
+            mass += own
+        for parent, part in zip(parents, parts, strict=True):
             pulled[parent] = pulled[parent] + part if parent in pulled else part
     return pulled, mass
 

@@ -42,7 +42,11 @@ class Features:
             ``[B, K, S]``.
         """
         if self.kind == "pixels" and x.dim() > 2:
-            return torch.einsum("kbc...,bc...->bk...", pulled, x).flatten(2)
+            # Channel by channel: a product of whole tensors takes memory, and an einsum copies one of them.
+            total = pulled[:, :, 0] * x[:, 0]
+            for channel in range(1, x.shape[1]):
+                total.addcmul_(pulled[:, :, channel], x[:, channel])
+            return total.flatten(2).transpose(0, 1)
         product = (pulled * x).flatten(2).transpose(0, 1)
         if self.kind != "segments":
             return product

@@ -156,8 +156,10 @@ def plan_rows(
 
 def chunk_size(targets: int, most: int) -> int:
     """Targets of one pass: as equal as whole vectors can be, so that threads end together."""
-    even = -(-targets // -(-targets // max(1, min(targets, most))))
-    return min(-(-even // ALIGNMENT) * ALIGNMENT, targets) if most >= ALIGNMENT else even
+    most = max(1, min(targets, most))
+    even = -(-targets // -(-targets // most))
+    vectors = min(-(-even // ALIGNMENT), most // ALIGNMENT)
+    return vectors * ALIGNMENT or even
 
 
 def _thread_bytes(program: Program, maps: int, slices: int, blocks: int) -> int:

@@ -94,7 +94,7 @@ class _Recorder(fx.Interpreter):
         (live,) = args
         if not isinstance(live, Live):
             return layer(live)
-        for name, stage in zip(layer.names, layer.freeze(live.value), strict=True):
+        for name, stage in zip(layer.names, layer.freeze(live.value, self.keep), strict=True):
             live = self._add(name, stage.output, (live.step,), stage.frozen)
         return live
 

@@ -1,6 +1,7 @@
 """What every drop-in module can do: the plain forward pass, and carrying maps in both directions."""
 
 from abc import abstractmethod
+from collections.abc import Collection
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -42,11 +43,16 @@ class RelevanceLayer(nn.Module):
             x = operator(x)
         return x
 
-    def freeze(self, x: Tensor) -> list[Stage]:
-        """All stages at ``x`` ``[B, *in]``, in order."""
+    def freeze(self, x: Tensor, keep: Collection[str] | None = None) -> list[Stage]:
+        """All stages at ``x`` ``[B, *in]``, in order.
+
+        ``keep`` names the stages whose outputs must last, None for all; of the others only the shape is right, except
+        of the last.
+        """
         stages = [self.freeze_first(x)]
-        for operator in self.then:
-            stages.append(Stage(*operator.freeze(stages[-1].output)))
+        for number, operator in enumerate(self.then):
+            overwrite = keep is not None and self.names[number] not in keep
+            stages.append(Stage(*operator.freeze(stages[-1].output, overwrite)))
         return stages
 
     def forward_relevance(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,6 +86,6 @@ class RelevanceLayer(nn.Module):
         bias = rows.new_zeros(rows.shape[:2])
         for _, frozen in reversed(self.freeze(x)):
             if frozen.offset is not None:
-                bias += (rows * frozen.offset).flatten(2).sum(2)
+                bias += frozen.mass(rows)
             (rows,) = frozen.reverse(rows)
         return rows, bias

@@ -23,13 +23,16 @@ class Operator:
     def __call__(self, x: Tensor) -> Tensor:
         return self.target(x, *self.args, **self.kwargs)
 
-    def freeze(self, x: Tensor) -> tuple[Tensor, Frozen]:
-        """The output at ``x`` ``[B, *shape]`` and the operator frozen there."""
+    def freeze(self, x: Tensor, overwrite: bool = False) -> tuple[Tensor, Frozen]:
+        """The output at ``x`` ``[B, *shape]`` and the operator frozen there; ``overwrite``: ``x`` is not read again."""
         found = find_rule(self.target)
         if found is None:
             raise UnsupportedOperatorError(f"{self.target} has no relevance rule")
-        output = self(x)
-        return output, found[1](Call(self.target, (Live(x, 0), *self.args), self.kwargs, output))
+        call = Call(self.target, (Live(x, 0), *self.args), self.kwargs)
+        if overwrite and self.target is aten.relu.default:
+            call.output = x.relu_()
+        frozen = found[1](call)
+        return call.output, frozen
 
 
 def activation_operator(module: nn.Module) -> Operator:

@@ -15,9 +15,14 @@ logger = logging.getLogger("fwdkern")
 BACKENDS = ("torch", "cpu")
 CPU_DTYPES = {
     "active_rows": (torch.bool,),
+    "gate_bits": (torch.float32,),
+    "gate_maps": (torch.float32,),
     "gathered_gemm": (torch.float32, torch.bfloat16),
+    "max_pool": (torch.float32,),
+    "max_unpool": (torch.float32,),
     "row_combine": (torch.float32, torch.bfloat16),
     "row_sums": (torch.float32,),
+    "sparse_transpose": (torch.float32,),
 }
 
 

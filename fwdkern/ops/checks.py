@@ -63,3 +63,22 @@ def _extent(maps: Tensor) -> tuple[int, int]:
     start = maps.data_ptr()
     elements = 1 + sum((size - 1) * stride for size, stride in zip(maps.shape, maps.stride(), strict=True))
     return start, start + elements * maps.element_size()
+
+
+def channels_last(maps: Tensor) -> tuple[Tensor, tuple[int, int, int, int], tuple[int, int, int]]:
+    """How the library is told of maps [N, C, *positions] with contiguous channels.
+
+    Returns the maps themselves, or a copy where channels lie apart, its (N, height, width, C) and the strides of the
+    first three. Other than two axes of positions count as one line of them.
+    """
+    if maps.dim() != 4:
+        maps = (maps.flatten(2) if maps.dim() > 2 else maps.unsqueeze(2)).unsqueeze(2)
+    if maps.shape[1] > 1 and maps.stride(1) != 1:
+        maps = empty_channels_last(maps, maps.shape).copy_(maps)
+    n, channels, height, width = maps.shape
+    return maps, (n, height, width, channels), (maps.stride(0), maps.stride(2), maps.stride(3))
+
+
+def empty_channels_last(like: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """Uninitialised [N, C, *positions] whose channels are contiguous, in the dtype and on the device of `like`."""
+    return like.new_empty(shape[0], *shape[2:], shape[1]).movedim(-1, 1)

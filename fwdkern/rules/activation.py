@@ -6,21 +6,16 @@ At a kink the slope is the one that torch's own derivative takes, so that maps a
 import torch
 from torch import Tensor
 
-from fwdkern.rules.frozen import Diagonal, Frozen
+from fwdkern.rules.frozen import Diagonal, Frozen, Gate
 from fwdkern.rules.registry import Call, Live, NoRule, plain, register
 
 aten = torch.ops.aten
 
 
-def relu_gate(output: Tensor) -> Diagonal:
-    """|sgn(out)|: open exactly where the output is positive."""
-    return Diagonal(output > 0, None, output.shape)
-
-
 @register("relu", aten.relu.default)
 def relu(call: Call) -> Frozen:
-    """max(z, 0): slope 1 where z > 0, else 0."""
-    return relu_gate(call.output)
+    """max(z, 0): |sgn(out)|, open exactly where the output is positive."""
+    return Gate(call.output)
 
 
 def _sloped(z: Tensor, slope: Tensor | float) -> Diagonal:
@@ -53,8 +48,8 @@ def prelu(call: Call) -> Frozen:
     return _sloped(z, slope)
 
 
-def _clamped(z: Tensor, open_: Tensor, output: Tensor) -> Diagonal:
-    return Diagonal(open_, torch.where(open_, torch.zeros((), dtype=z.dtype, device=z.device), output), z.shape)
+def _clamped(z: Tensor, open_: Tensor, output: Tensor) -> Gate:
+    return Gate(open_, torch.where(open_, torch.zeros((), dtype=z.dtype, device=z.device), output))
 
 
 @register("hardtanh", aten.hardtanh.default, aten.relu6.default)

@@ -1,15 +1,22 @@
 """Convolutions of any dimension, grouped, dilated, strided and transposed: linear, the bias is bias mass."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from fwdkern.rules.frozen import Frozen, fold
+from fwdkern.ops.backend import choose
+from fwdkern.ops.sparse_transpose import sparse_transpose
+from fwdkern.rules.frozen import Frozen, Gate, fold
+from fwdkern.rules.pooling import PlacedWinner
+from fwdkern.rules.reach import window_max
 from fwdkern.rules.registry import Call, Live, NoRule, plain, register
 
 aten = torch.ops.aten
+
+# Below these shares of open units multiplying single entries is faster than gating and a dense transposed convolution.
+_SPARSE, _SPARSE_POINT = 0.5, 0.9
 
 
 class Convolution(Frozen):
@@ -79,6 +86,38 @@ class Convolution(Frozen):
         )
         return (fold(maps, lambda x: self._apply(x, True, left_over)),)
 
+    def pull(self, maps: Tensor, behind: Sequence[Frozen] = ()) -> tuple[tuple[Tensor, ...], Tensor]:
+        pool = behind[0] if behind and isinstance(behind[0], PlacedWinner) else None
+        rest = behind[pool is not None :]
+        gate = rest[0] if rest and isinstance(rest[0], Gate) else None
+        if len(rest) > (gate is not None) or not self._is_sparse(maps, pool, gate):
+            return super().pull(maps, behind)
+        pulled, mass = sparse_transpose(
+            maps.flatten(0, 1),
+            self.weight,
+            None if self.offset is None else self.offset.flatten(),
+            self.stride,  # type: ignore[arg-type]
+            self.padding,  # type: ignore[arg-type]
+            self.in_size,  # type: ignore[arg-type]
+            None if gate is None else gate.bits,
+            None if pool is None else (pool.place, pool.window),
+        )
+        return (pulled.unflatten(0, maps.shape[:2]),), mass.view(maps.shape[:2])
+
+    def _is_sparse(self, maps: Tensor, pool: PlacedWinner | None, gate: Gate | None) -> bool:
+        """Whether multiplying only the entries that are not 0 pays."""
+        plain = len(self.in_size) == 2 and self.groups == 1 and self.dilation == (1, 1) and not self.transposed
+        if not plain or choose("sparse_transpose", maps.device, maps.dtype, tuple(maps.shape)).name == "torch":
+            return False
+        limit = _SPARSE_POINT if self.kernel == (1, 1) else _SPARSE
+        # What a pool leaves is sparse whatever the gate: at most one entry a window.
+        return pool is not None or (gate is not None and gate.density < limit)
+
+    def mass(self, maps: Tensor) -> Tensor:
+        if self.offset is None:
+            return super().mass(maps)
+        return maps.sum(tuple(range(3, maps.dim()))) @ self.offset.flatten()
+
     def reach(self, *boxes: Tensor) -> Tensor:
         channels = self.weight.shape[1] * self.groups if self.transposed else self.weight.shape[0]
         box = boxes[0].unflatten(2, (self.groups, -1)).amax(3)  # [4, B, groups, *in]
@@ -93,26 +132,6 @@ class Convolution(Frozen):
             pads, stride = [(p, p) for p in self.padding], self.stride
         box = window_max(box, self.kernel, stride, pads, self.dilation, self.out_size)
         return box.repeat_interleave(channels // self.groups, 2)
-
-
-def window_max(
-    maps: Tensor,
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    pads: list[tuple[int, int]],
-    dilation: tuple[int, ...],
-    out_size: tuple[int, ...],
-) -> Tensor:
-    """Maximum over sliding windows of non-negative ``[S, B, C, *in]``; outside counts as 0; cut or filled."""
-    for axis, (k, s, (before, after), d, n) in enumerate(
-        zip(kernel, stride, pads, dilation, out_size, strict=True), start=3
-    ):
-        needed = (n - 1) * s + d * (k - 1) + 1 - maps.shape[axis] - before
-        widths = [0, 0] * (maps.dim() - 1 - axis) + [before, max(after, needed)]
-        padded = F.pad(maps, widths)
-        taps = [padded.narrow(axis, t * d, (n - 1) * s + 1) for t in range(k)]
-        maps = torch.stack(taps).amax(0).index_select(axis, torch.arange(0, (n - 1) * s + 1, s, device=maps.device))
-    return maps
 
 
 def _insert_gaps(maps: Tensor, stride: tuple[int, ...]) -> Tensor:

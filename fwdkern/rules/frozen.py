@@ -6,10 +6,13 @@ a cotangent in reverse mode. ``boxes`` are ``[4, B, *shape]``, the receptive fie
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from fwdkern.ops.gate import gate_bits, gate_count, gate_maps, gate_mask
 
 
 class Frozen(ABC):
@@ -19,6 +22,8 @@ class Frozen(ABC):
     """
 
     offset: Tensor | None = None
+    # Whether a reverse pass leaves this operator to the one that it reads, which may do both at once.
+    deferred = False
 
     @abstractmethod
     def forward(self, *maps: Tensor) -> Tensor:
@@ -27,6 +32,26 @@ class Frozen(ABC):
     @abstractmethod
     def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
         """Its transpose: ``[S, B, *out]`` to one ``[S, B, *in]`` a parent."""
+
+    def pull(self, maps: Tensor, behind: Sequence["Frozen"] = ()) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The transposes of operators behind this one, the last of them first, then its own.
+
+        Args:
+            maps: cotangents of the last operator's output; behind: operators with one parent, each the only reader
+                of the one before it, the last first.
+
+        Returns:
+            Cotangents ``[S, B, *in]``, one a parent, and this operator's bias mass ``[S, B]``.
+        """
+        for operator in behind:
+            (maps,) = operator.reverse(maps)
+        return self.reverse(maps), self.mass(maps)
+
+    def mass(self, maps: Tensor) -> Tensor:
+        """Bias mass ``[S, B]`` of cotangents ``[S, B, *out]``: what they make of the offset."""
+        if self.offset is None:
+            return maps.new_zeros(maps.shape[:2])
+        return (maps * self.offset).flatten(2).sum(2)
 
     @abstractmethod
     def reach(self, *boxes: Tensor) -> Tensor:
@@ -37,13 +62,18 @@ class Diagonal(Frozen):
     """Every output is its input times a frozen coefficient.
 
     Args:
-        scale: ``[B, *shape]`` or broadcastable to it; a bool tensor is a gate.
+        scale: ``[B, *shape]`` or broadcastable to it.
         offset: bias mass, broadcastable likewise.
         shape: the operator's output shape ``[B, *shape]``.
     """
 
     def __init__(self, scale: Tensor, offset: Tensor | None, shape: torch.Size) -> None:
-        self.scale, self.offset, self.shape = scale, offset, shape
+        self._scale, self.offset, self.shape = scale, offset, shape
+
+    @property
+    def scale(self) -> Tensor:
+        """The coefficients; of a gate bool ``[B, *shape]``."""
+        return self._scale
 
     def forward(self, *maps: Tensor) -> Tensor:
         return self._scaled(maps[0])
@@ -52,11 +82,42 @@ class Diagonal(Frozen):
         return (self._scaled(maps),)
 
     def _scaled(self, maps: Tensor) -> Tensor:
-        # A product with a bool tensor would convert the gate to floats first.
-        return torch.where(self.scale, maps, 0) if self.scale.dtype is torch.bool else maps * self.scale
+        return maps * self.scale
 
     def reach(self, *boxes: Tensor) -> Tensor:
         return boxes[0].expand(4, *self.shape)
+
+
+class Gate(Diagonal):
+    """A coefficient that is 1 where a unit is open and 0 where it is closed, kept as one bit a unit.
+
+    Args:
+        values: ``[B, *shape]``; open where they are above 0 (a bool tensor: where it is True).
+        offset: as in ``Diagonal``.
+    """
+
+    def __init__(self, values: Tensor, offset: Tensor | None = None) -> None:
+        self.offset, self.shape, self.deferred = offset, values.shape, offset is None
+        self.bits = gate_bits(_with_channels(values))
+
+    @property
+    def scale(self) -> Tensor:
+        channels = self.shape[1] if len(self.shape) > 1 else 1
+        return gate_mask(self.bits, channels).reshape(self.shape)
+
+    @cached_property
+    def density(self) -> float:
+        """The share of open units, from a fifth of the places along each axis of positions."""
+        channels = self.shape[1] if len(self.shape) > 1 else 1
+        sample = self.bits[(slice(None), *[slice(None, None, 5)] * (self.bits.dim() - 2))]
+        return gate_count(sample) / max(sample[..., 0].numel() * channels, 1)
+
+    def _scaled(self, maps: Tensor) -> Tensor:
+        return fold(maps, lambda rows: gate_maps(_with_channels(rows), self.bits).reshape(rows.shape))
+
+
+def _with_channels(values: Tensor) -> Tensor:
+    return values.unsqueeze(1) if values.dim() == 1 else values
 
 
 class Relabel(Frozen):

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fwdkern.rules.convolution import window_max
+from fwdkern.ops.max_pool import Window, fits_bytes, max_pool, max_unpool, winner_index
 from fwdkern.rules.frozen import Frozen, fold
+from fwdkern.rules.reach import window_max
 from fwdkern.rules.registry import Call, plain, register
 
 aten = torch.ops.aten
@@ -21,12 +22,19 @@ class Winner(Frozen):
         window: (kernel, stride, padding, dilation), or None for adaptive windows.
     """
 
-    def __init__(self, index: Tensor, in_shape: torch.Size, window: tuple[Any, ...] | None) -> None:
-        self.index, self.in_shape, self.window = index, in_shape, window
+    def __init__(self, index: Tensor, in_shape: torch.Size, window: Window | None) -> None:
+        self._index, self.in_shape, self.window = index, in_shape, window
+        self.out_size = tuple(index.shape[2:])
+
+    @property
+    def index(self) -> Tensor:
+        """The winners, as in the arguments."""
+        return self._index
 
     def forward(self, *maps: Tensor) -> Tensor:
-        flat = self.index.flatten(2).expand(maps[0].shape[0], -1, -1, -1)
-        return maps[0].flatten(3).gather(3, flat).unflatten(3, self.index.shape[2:])
+        index = self.index
+        flat = index.flatten(2).expand(maps[0].shape[0], -1, -1, -1)
+        return maps[0].flatten(3).gather(3, flat).unflatten(3, index.shape[2:])
 
     def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
         flat = self.index.flatten(2).expand(maps.shape[0], -1, -1, -1)
@@ -35,10 +43,28 @@ class Winner(Frozen):
 
     def reach(self, *boxes: Tensor) -> Tensor:
         if self.window is None:
-            return adaptive_max(boxes[0], tuple(self.index.shape[2:]))
+            return adaptive_max(boxes[0], self.out_size)
         kernel, stride, padding, dilation = self.window
         pads = [(p, p) for p in padding]
-        return window_max(boxes[0], kernel, stride, pads, dilation, tuple(self.index.shape[2:]))
+        return window_max(boxes[0], kernel, stride, pads, dilation, self.out_size)
+
+
+class PlacedWinner(Winner):
+    """Winners kept as their places in their windows, one byte each: uint8 ``[B, *out, C]``."""
+
+    deferred = True
+    window: Window
+
+    def __init__(self, place: Tensor, in_shape: torch.Size, window: Window) -> None:
+        self.place, self.in_shape, self.window = place, in_shape, window
+        self.in_size, self.out_size = (in_shape[2], in_shape[3]), tuple(place.shape[1:3])
+
+    @property
+    def index(self) -> Tensor:
+        return winner_index(self.place, self.window, self.in_size)
+
+    def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
+        return (fold(maps, lambda rows: max_unpool(rows, self.place, self.window, self.in_size)),)
 
 
 def adaptive_max(maps: Tensor, out_size: tuple[int, ...]) -> Tensor:
@@ -55,22 +81,29 @@ def _pair(value: Any, rank: int) -> tuple[int, ...]:
     return tuple(values * rank if len(values) == 1 else values)
 
 
+def _two(value: Any) -> tuple[int, int]:
+    first, second = _pair(value, 2)
+    return first, second
+
+
 def freeze_max_pool2d(
     x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> tuple[Tensor, Winner]:
     """Pool ``[B, C, H, W]`` and keep the winners; returns the output and its frozen operator."""
     stride = stride if stride not in (None, []) else kernel
-    output, index = aten.max_pool2d_with_indices(
-        x, _pair(kernel, 2), _pair(stride, 2), _pair(padding, 2), _pair(dilation, 2), ceil_mode
-    )
-    window = (_pair(kernel, 2), _pair(stride, 2), _pair(padding, 2), _pair(dilation, 2))
-    return output, Winner(index, x.shape, window)
+    window = (_two(kernel), _two(stride), _two(padding), _two(dilation))
+    if not fits_bytes(window):
+        output, index = aten.max_pool2d_with_indices(x, *window, ceil_mode)
+        return output, Winner(index, x.shape, window)
+    output, place = max_pool(x, window, ceil_mode)
+    # What follows runs in the memory format that it has in the model, and so rounds alike.
+    return output if x.stride(1) == 1 else output.contiguous(), PlacedWinner(place, x.shape, window)
 
 
 @register("max pool", aten.max_pool2d.default)
 def max_pool2d(call: Call) -> Frozen:
     """max_pool2d(x, kernel, stride, padding, dilation, ceil_mode)."""
-    _, frozen = freeze_max_pool2d(
+    call.output, frozen = freeze_max_pool2d(
         plain(call.args[0]),
         call.args[1],
         call.argument(2, "stride", []),
@@ -90,7 +123,7 @@ def adaptive_max_pool2d(x: Tensor, output_size: Any) -> Tensor:
 def adaptive_max_pool(call: Call) -> Frozen:
     """adaptive_max_pool2d(x, output_size)."""
     x = plain(call.args[0])
-    _, index = aten.adaptive_max_pool2d(x, call.args[1])
+    call.output, index = aten.adaptive_max_pool2d(x, call.args[1])
     return Winner(index, x.shape, None)
 
 
@@ -150,6 +183,10 @@ class AdaptiveAveragePool(Frozen):
         return fold(maps[0], lambda x: aten.adaptive_avg_pool2d(x, self.out_size))
 
     def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
+        if self.out_size == (1, 1):
+            share = maps / self.in_shape[2:].numel()
+            return (share.expand(len(maps), *self.in_shape),)
+
         def transpose(y: Tensor) -> Tensor:
             return aten._adaptive_avg_pool2d_backward(
                 y.contiguous(), y.new_empty(1).expand(y.shape[0], *self.in_shape[1:])

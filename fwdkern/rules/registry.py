@@ -1,7 +1,7 @@
 """Which rule freezes which ATen operator."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -17,15 +17,25 @@ class Live:
     step: int
 
 
-@dataclass(frozen=True)
 class Call:
-    """One operator call at run time; tensors that depend on the input are ``Live``, constants are plain."""
+    """One operator call at run time; tensors that depend on the input are ``Live``, constants are plain.
 
-    target: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    output: Tensor
-    names: tuple[str, ...] = field(default=())
+    ``output`` is computed when it is first asked for. A rule that finds it on the way sets it.
+    """
+
+    def __init__(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> None:
+        self.target, self.args, self.kwargs = target, args, kwargs
+        self._output = output
+
+    @property
+    def output(self) -> Any:
+        if self._output is None:
+            self._output = self.target(*(plain(argument) for argument in self.args), **self.kwargs)
+        return self._output
+
+    @output.setter
+    def output(self, value: Any) -> None:
+        self._output = value
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         if position < len(self.args):

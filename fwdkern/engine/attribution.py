@@ -9,7 +9,7 @@ from torch import Tensor
 from fwdkern.engine.completeness import TOLERANCE, check_completeness
 from fwdkern.engine.dense import bias_mass, forward_maps, receptive_boxes, reverse_maps
 from fwdkern.engine.features import Features
-from fwdkern.engine.memory import require_memory
+from fwdkern.engine.memory import require_memory, zeros
 from fwdkern.engine.options import Options
 from fwdkern.engine.planner import Plan, Way, choose, plan_dense, plan_rows, rows_obstacle, worth_rows
 from fwdkern.engine.rows.program import NoRowForm, Program, compile_program
@@ -83,8 +83,7 @@ class Job:
         require_memory(sum(sizes) * x.element_size(), "the maps of these units")
         way = self.plan.chosen
         scores = [
-            x.new_zeros(len(x), request.units.count, *shape)
-            for request, shape in zip(self.requests, shapes, strict=True)
+            zeros((len(x), request.units.count, *shape), x) for request, shape in zip(self.requests, shapes, strict=True)
         ]
         if way.engine == "dense" and way.mode == "reverse":
             masses = [self._run_dense_reverse(way, scores[0], windows[0])]

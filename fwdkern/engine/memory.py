@@ -2,7 +2,10 @@
 
 import re
 
+import numpy as np
 import psutil
+import torch
+from torch import Tensor
 
 from fwdkern.errors import InputError
 
@@ -37,3 +40,12 @@ def require_memory(size: int, what: str) -> None:
             'units, for windows with layout="window", for parts with iter_units(memory="2GiB"), or for features as '
             "segments"
         )
+
+
+def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Zeros of the dtype and on the device of another tensor. On the CPU the system hands out their pages when they are
+    first written, by the threads that write them; torch itself would write all of them here, by one thread."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    size = torch.Size(shape).numel() * like.element_size()
+    return torch.from_numpy(np.zeros(size, np.uint8)).view(like.dtype).view(shape)

@@ -220,7 +220,7 @@ def _carry_active(frozen: Frozen, step: Step, masks: list[Tensor]) -> Tensor:
 
 def _pull_need(frozen: Frozen, step: Step, mask: Tensor) -> list[Tensor]:
     if isinstance(frozen, Diagonal):
-        return [mask & (frozen.scale != 0)]
+        return [mask]  # what is active here is open
     if isinstance(frozen, Sum):
         return [mask] * len(frozen.shapes)
     if isinstance(frozen, Linear):
@@ -243,7 +243,8 @@ def _pull_need(frozen: Frozen, step: Step, mask: Tensor) -> list[Tensor]:
             frozen.output_padding,
         )
         (reached,) = touch.reverse(grouped[None])
-        return [(reached[0] != 0).repeat_interleave(channels // groups, 1)]
+        of_group = (reached[0] != 0).unsqueeze(2).expand(-1, -1, channels // groups, -1, -1)
+        return [of_group.flatten(1, 2)]
     return [part[0] != 0 for part in frozen.reverse(mask[None].float())]
 
 

@@ -82,9 +82,8 @@ class Job:
         sizes = [len(x) * r.units.count * torch.Size(s).numel() for r, s in zip(self.requests, shapes, strict=True)]
         require_memory(sum(sizes) * x.element_size(), "the maps of these units")
         way = self.plan.chosen
-        scores = [
-            zeros((len(x), request.units.count, *shape), x) for request, shape in zip(self.requests, shapes, strict=True)
-        ]
+        counts = [request.units.count for request in self.requests]
+        scores = [zeros((len(x), count, *shape), x) for count, shape in zip(counts, shapes, strict=True)]
         if way.engine == "dense" and way.mode == "reverse":
             masses = [self._run_dense_reverse(way, scores[0], windows[0])]
         else:

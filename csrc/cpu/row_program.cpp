@@ -209,16 +209,15 @@ private:
     void seed(const RowNode& node, Span rows) {
         for (int64_t r = rows.begin; r < rows.end; ++r) {
             int32_t& place = memory_.place[node.first + r];
-            float* out = made_at(place);
-            bool given = false;
-            for (int64_t j = pass_.seeds.offset[r]; j < pass_.seeds.offset[r + 1]; ++j) {
-                const int32_t column = memory_.column[pass_.seeds.slice[j]];
-                if (column < 0) continue;
-                if (!given) std::fill(out, out + width_, 0.0f);
-                given = true;
-                out[column] = pass_.seeds.value ? pass_.seeds.value[j] : 1.0f;
+            const int32_t slice = pass_.seeds.slice[r];
+            const int32_t column = slice < 0 ? -1 : memory_.column[slice];
+            if (column < 0) {
+                place = -1;
+                continue;
             }
-            if (!given) place = -1;
+            float* out = made_at(place);
+            std::fill(out, out + width_, 0.0f);
+            out[column] = pass_.seeds.value[r];
             keep(out, place);
         }
     }

@@ -204,8 +204,8 @@ public:
                             std::uintptr_t>;
     // (rows, width, first, source, terms)
     using Node = std::tuple<RowListArgument, int64_t, int64_t, std::uintptr_t, std::vector<Term>>;
-    // (node, offset, slice, value)
-    using Seeds = std::tuple<int64_t, std::uintptr_t, std::uintptr_t, std::uintptr_t>;
+    // (node, slice, value)
+    using Seeds = std::tuple<int64_t, std::uintptr_t, std::uintptr_t>;
     // (node, slot, result, columns, transposed, accumulate, origin, window height, window width, image width)
     using Sink = std::tuple<int64_t, std::uintptr_t, std::uintptr_t, int64_t, bool, bool, std::uintptr_t, int64_t,
                             int64_t, int64_t>;
@@ -230,12 +230,11 @@ public:
         for (const auto& [node, slot, result, columns, transposed, accumulate, origin, height, width, image] : sinks)
             sinks_.push_back({node, pointer<const int64_t>(slot), pointer<float>(result), columns, transposed,
                               accumulate, pointer<const int64_t>(origin), height, width, image});
-        const auto& [seeded, seed_offset, seed_slice, seed_value] = seeds;
+        const auto& [seeded, seed_slice, seed_value] = seeds;
         const auto& [slice_offset, slices, count, slice_count] = blocks;
         pass_ = {nodes_.data(),
                  static_cast<int64_t>(nodes_.size()),
-                 {seeded, pointer<const int64_t>(seed_offset), pointer<const int32_t>(seed_slice),
-                  pointer<const float>(seed_value)},
+                 {seeded, pointer<const int32_t>(seed_slice), pointer<const float>(seed_value)},
                  sinks_.data(),
                  static_cast<int64_t>(sinks_.size()),
                  pointer<const int64_t>(slice_offset),

@@ -63,13 +63,12 @@ class RowNode:
 
 @dataclass
 class Seeds:
-    """Rows that are given: row r of the node has ``value[j]`` (1 if None) in slice ``slice[j]`` for j in
-    ``[offset[r], offset[r + 1])``, at most one j a slice; ``offset`` int64, ``slice`` int32."""
+    """Rows that are given: row r of the node has ``value[r]`` in slice ``slice[r]`` (int32), or is zero where that is
+    −1."""
 
     node: int
-    offset: Tensor
     slice: Tensor
-    value: Tensor | None = None
+    value: Tensor
 
 
 @dataclass
@@ -134,7 +133,7 @@ class RowPass:
         self._kept = (nodes, seeds, sinks, offset, slices, windows, lines, places)
         self._pass = library.RowPass(
             [_node_argument(*each) for each in zip(nodes, lines, places, strict=True)],
-            (seeds.node, seeds.offset.data_ptr(), seeds.slice.data_ptr(), _address(seeds.value)),
+            (seeds.node, seeds.slice.data_ptr(), seeds.value.data_ptr()),
             [_sink_argument(sink) for sink in sinks],
             (offset.data_ptr(), slices.data_ptr(), len(blocks), slice_count),
             windows.data_ptr(),

@@ -43,10 +43,9 @@ struct RowNode {
     int64_t term_count;
 };
 
-// Rows that are given: row r of the node has value[j] (1 if null) in slice slice[j], j in [offset[r], offset[r + 1]).
+// Rows that are given: row r of the node has value[r] in slice slice[r], or nothing at all where that is -1.
 struct RowSeeds {
     int64_t node;
-    const int64_t* offset;
     const int32_t* slice;
     const float* value;
 };

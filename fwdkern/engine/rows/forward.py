@@ -29,7 +29,7 @@ def forward_pass(
     number = {i: k for k, i in enumerate(program.nodes)}
     nodes = [row_node(node, program, number) for node in program.nodes.values()]
     unit = program.nodes[0].rows.unit
-    seeds = Seeds(0, torch.arange(len(unit) + 1), labels[unit].to(torch.int32), x.flatten()[unit].contiguous())
+    seeds = Seeds(0, labels[unit].to(torch.int32), x.flatten()[unit])
     for sink in sinks:
         sink.node = number[sink.node]
     pivot = max((k for k, node in enumerate(nodes) if node.grid[0] > 1), default=len(nodes) - 1)

@@ -15,7 +15,7 @@ BAND = 2
 def reverse_pass(
     program: Program,
     step: int,
-    seeds: tuple[Tensor, Tensor],
+    targets: Tensor,
     chunks: list[Tensor],
     features: Features,
     x: Tensor,
@@ -27,7 +27,7 @@ def reverse_pass(
     """A pass that pulls targets, linear forms of one step's rows, back to the input.
 
     Args:
-        seeds: offset ``[rows + 1]`` and targets int32: the targets that hold each row of the step once.
+        targets: int32 ``[rows]``, the target that each row of the step belongs to with weight 1, −1 for none.
         chunks: the targets of each block; x: input ``[C, H, W]`` or ``[F]``; labels: int64 ``[E]``, the slice of each
             of its elements; scores: zeros ``[targets, slices]``, or windows ``[targets, h, w]`` at ``origin``;
             storage: the dtype of rows.
@@ -40,7 +40,9 @@ def reverse_pass(
     pivot = max(k for k, node in enumerate(nodes) if k == 0 or node.grid[0] > 1)
     windows = torch.tensor([[[0, node.grid[0], 0, node.grid[1]] for node in nodes]])
     count = int(chunks[-1][-1]) + 1
-    return RowPass(nodes, Seeds(0, *seeds), [target], chunks, count, windows, pivot, BAND, storage)
+    return RowPass(
+        nodes, Seeds(0, targets, torch.ones(len(targets))), [target], chunks, count, windows, pivot, BAND, storage
+    )
 
 
 def _sink(

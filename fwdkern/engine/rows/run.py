@@ -48,30 +48,19 @@ def run_forward(
     sinks = [_sink(output, program.nodes[output.step].rows, image) for output in outputs]
     forward_pass(program, reached, x, labels, blocks, features.count, sinks, storage).run()
     for output in outputs:
-        if output.flat is not None and len(output.flat) != len(output.flat.unique()):
-            output.scores.copy_(output.scores[_first_place(output.flat)])
+        _repeat(output)
 
 
 def _sink(output: Output, rows: RowList, image: tuple[int, ...] | None) -> Sink:
     if output.flat is None:
         slot = rows.channel.long()
     else:
-        # A unit asked for twice is computed once, at its first place.
-        place = torch.full_like(rows.row, -1)
-        place[output.flat] = _first_place(output.flat)
-        slot = place[rows.unit]
+        slot = _first_places(output.flat, rows)[rows.unit]
     scores, origin = output.scores, output.origin
     if origin is None and image is not None:
         # Tiles of pixels are copied line by line into whole images as into windows of that size.
         scores, origin = scores.view(-1, *image), torch.zeros(len(scores), 2, dtype=torch.int64)
     return Sink(output.step, slot, scores, accumulate=output.flat is None, origin=origin)
-
-
-def _first_place(flat: Tensor) -> Tensor:
-    """For every unit of a list the first place where the list holds it."""
-    first = torch.full((int(flat.max()) + 1,), len(flat))
-    first.scatter_reduce_(0, flat, torch.arange(len(flat)), "amin")
-    return first[flat]
 
 
 def run_reverse(
@@ -85,20 +74,29 @@ def run_reverse(
 ) -> None:
     """Fill one output in reverse mode, ``chunk`` targets at a time."""
     rows = program.nodes[output.step].rows
-    count = len(output.scores)
     if output.flat is None:
-        seeds = torch.arange(len(rows) + 1), rows.channel
+        targets = rows.channel
     else:
-        seeds = _unit_seeds(rows.row[output.flat], len(rows))
-    chunks = list(torch.arange(count, dtype=torch.int32).split(chunk))
+        targets = _first_places(output.flat, rows)[rows.unit].to(torch.int32)
+    chunks = list(torch.arange(len(output.scores), dtype=torch.int32).split(chunk))
     reverse_pass(
-        program, output.step, seeds, chunks, features, tape.input[0], labels, output.scores, output.origin, storage
+        program, output.step, targets, chunks, features, tape.input[0], labels, output.scores, output.origin, storage
     ).run()
+    _repeat(output)
 
 
-def _unit_seeds(row: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Targets that are single rows, ``row`` int64 ``[targets]``, −1 for units without one: which hold each row."""
-    held = row[row >= 0]
-    offset = torch.zeros(rows + 1, dtype=torch.int64)
-    torch.cumsum(held.bincount(minlength=rows), 0, out=offset[1:])
-    return offset, torch.arange(len(row))[row >= 0][held.argsort(stable=True)].to(torch.int32)
+def _first_places(flat: Tensor, rows: RowList) -> Tensor:
+    """For every unit of a layer its first place in a list of units, −1 for none, int64 ``[units + 1]``."""
+    place = torch.full_like(rows.row, len(flat))
+    place.scatter_reduce_(0, flat, torch.arange(len(flat)), "amin")
+    return place.masked_fill_(place == len(flat), -1)
+
+
+def _repeat(output: Output) -> None:
+    """Copy the maps of units that were asked for more than once from their first places."""
+    if output.flat is None:
+        return
+    units, inverse = output.flat.unique(return_inverse=True)
+    if len(units) < len(output.flat):
+        first = torch.full_like(units, len(inverse)).scatter_reduce_(0, inverse, torch.arange(len(inverse)), "amin")
+        output.scores.copy_(output.scores[first[inverse]])

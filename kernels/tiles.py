@@ -45,11 +45,12 @@ _WGMMA = (
     # 128 x 256 spills.
     GemmTile(128, 128, 32, 8, 5),
 )
-# Inside the 99 KB of shared memory that compute capabilities 8.6, 8.9 and 12.0 have.
+# Inside the 99 KB of shared memory that compute capabilities 8.6, 8.9 and 12.0 have; 128 x 128 spills.
 _MMA_SYNC = (
-    *(GemmTile(rows, slices, 32, 4, 4) for rows in _ROWS for slices in (64, 128)),
+    *(GemmTile(rows, slices, 32, 4, 4) for rows in (16, 32) for slices in (64, 128)),
+    GemmTile(64, 64, 32, 4, 4),
+    GemmTile(64, 128, 32, 8, 4),
     GemmTile(128, 64, 32, 8, 4),
-    GemmTile(128, 128, 32, 8, 4),
 )
 
 
@@ -59,7 +60,7 @@ def gemm_tiles(precision: Precision, capability: Capability, aligned: bool) -> t
         return _PLAIN
     table = _WGMMA if capability[0] == 9 else _MMA_SYNC
     # Without 16-byte copies every element has an address of its own, and wider tiles spill.
-    return table if aligned else tuple(tile for tile in table if tile.slices == 64 and tile.rows <= 64)
+    return table if aligned else tuple(tile for tile in table if tile.slices == 64 and tile.rows <= 32)
 
 
 def gemm_tile(

@@ -6,13 +6,14 @@ have executed in every test file that has it as a parameter, and in at least one
 for whole runs.
 """
 
-import importlib.util
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+
+from tests import triton_here
 
 # What torch calls a processor that can run the instruction set.
 CAPABILITIES = {"avx2": ("AVX2", "AVX512"), "avx512": ("AVX512",)}
@@ -37,8 +38,8 @@ def known_values() -> dict[str, tuple[str, ...]]:
 def could_run(case: Case) -> bool:
     """Whether this machine can run a case; torch and the packages installed are asked, not our own library."""
     name, value = case
-    if case == ("backend", "triton") or name == "target":
-        return importlib.util.find_spec("triton") is not None
+    if value == "triton" or name == "target":
+        return triton_here.missing(interpreter=name == "backend") is None
     if name != "isa" or value not in CAPABILITIES:
         return True
     return torch.backends.cpu.get_cpu_capability() in CAPABILITIES[value]

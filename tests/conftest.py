@@ -1,7 +1,6 @@
 """Settings for every test: uninitialised memory is poisoned, Triton interprets, hypothesis has no deadline."""
 
 import functools
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from tests import triton_here
 
 # Triton decides when a kernel is defined whether its interpreter will run it.
 os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -23,9 +24,10 @@ hypothesis.settings.load_profile("fwdkern")
 def triton_installed(request: pytest.FixtureRequest) -> None:
     """Skip what needs triton where it is absent."""
     parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
-    needed = parameters.get("backend") == "triton" or "target" in parameters
-    if needed and importlib.util.find_spec("triton") is None:
-        pytest.skip("triton is not installed")
+    interprets, compiles = parameters.get("backend") == "triton", "target" in parameters
+    missing = triton_here.missing(interpreter=interprets) if interprets or compiles else None
+    if missing:
+        pytest.skip(missing)
 
 
 @pytest.fixture(autouse=True)

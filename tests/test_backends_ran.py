@@ -43,7 +43,7 @@ SKIPS_ONE = """
 def every_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests are about a machine that can run all of them."""
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr("tests.triton_here.missing", lambda interpreter: None)
 
 
 def run(pytester: pytest.Pytester) -> pytest.RunResult:
@@ -80,7 +80,7 @@ def test_passes_when_the_processor_lacks_it(pytester: pytest.Pytester, monkeypat
 
 
 def test_passes_without_triton(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("tests.triton_here.missing", lambda interpreter: "triton is not installed")
     pytester.makepyfile(test_all=ALL_RUN, test_op=SKIPS_ONE.format(name="backend", value="triton", smallest_skipped=1))
     assert run(pytester).ret == pytest.ExitCode.OK
 

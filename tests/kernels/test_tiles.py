@@ -36,16 +36,8 @@ def test_tile_follows_rows_slices_and_programs() -> None:
     def chosen(segments: int, mean: int, slices: int, channels: int = 256) -> tuple[int, int]:
         return tiles.gemm_tile("tf32", (9, 0), True, segments, segments * mean, slices, channels)[:2]
 
-    assert [chosen(3136, mean, 256)[0] for mean in (5, 21, 22, 42, 43, 85, 86, 256)] == [
-        16,
-        16,
-        32,
-        32,
-        64,
-        64,
-        128,
-        128,
-    ]
+    heights = {5: 16, 21: 16, 22: 32, 42: 32, 43: 64, 85: 64, 86: 128, 256: 128}
+    assert {mean: chosen(3136, mean, 256)[0] for mean in heights} == heights
     assert [chosen(3136, 40, slices)[1] for slices in (1, 64, 65, 128, 129, 2000)] == [64, 64, 128, 128, 256, 256]
     assert chosen(3136, 200, 256, channels=12)[0] == 16, "a segment has no more rows than channels"
     assert chosen(1, 300, 256, channels=1000) == (16, 64), "one position alone: the smallest programs"

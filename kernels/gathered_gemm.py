@@ -47,16 +47,17 @@ def terms_kernel(
     in_index,  # int32 [listed in rows] or None
     taps,  # int32 [positions, tap_count]
     term_row,  # int32 [positions * groups, capacity], out
-    term_weight,  # int32 [positions * groups, capacity], out
+    term_weight,  # int64 [positions * groups, capacity], out
     term_count,  # int32 [positions * groups], out
     tap_count,
     groups,
     in_channels,
+    width,  # output channels of a group
     capacity,
     TAPS: tl.constexpr,  # power of two, at least tap_count
     BLOCK: tl.constexpr,
 ):
-    """Copy one tap's rows into the list of a position and group: where each lies, and its row of the weights."""
+    """Copy one tap's rows into the list of a position and group: where each lies, and where its weights begin."""
     segment = tl.program_id(0).to(tl.int64)
     tap = tl.program_id(1)
     position = segment // groups
@@ -80,12 +81,13 @@ def terms_kernel(
         if in_index is not None:
             row = tl.load(in_index + own_first + i, mask=mask, other=0)
         tl.store(term_row + place + i, row, mask=mask)
-        tl.store(term_weight + place + i, tap * in_channels + channel, mask=mask)
+        tl.store(term_weight + place + i, (tap * in_channels + channel).to(tl.int64) * width, mask=mask)
 
 
 @triton.jit
 def round_to_tf32(x):
     """float32 rounded to the nearest with 10 bits behind the point; NaN stays NaN."""
+    # PTX has an instruction for it, which sm_90 works off as about the same four; the interpreter knows no assembly.
     bits = x.to(tl.int32, bitcast=True)
     return tl.where(x == x, ((bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True), x)
 
@@ -93,7 +95,7 @@ def round_to_tf32(x):
 @triton.jit
 def gemm_kernel(
     in_maps,  # [in rows, slices]
-    weight,  # float32 [taps * in channels, width]
+    weight,  # float32 [taps * in channels, width], at least one row
     term_row,
     term_weight,
     term_count,
@@ -129,7 +131,8 @@ def gemm_kernel(
     there = r < end
     s = tl.program_id(1) * SLICES + tl.arange(0, SLICES)
     in_range = s < slices
-    column = tl.load(out_channel + r, mask=there, other=0) - (segment % groups).to(tl.int32) * width
+    low = (segment % groups).to(tl.int32) * width
+    weight_of_row = weight + tl.load(out_channel + r, mask=there, other=low) - low
     count = tl.load(term_count + segment)
     term_row += segment * capacity
     term_weight += segment * capacity
@@ -138,8 +141,10 @@ def gemm_kernel(
         term = start + tl.arange(0, DEPTH)
         valid = term < count
         source = tl.load(term_row + term, mask=valid, other=0).to(tl.int64)
-        line = tl.load(term_weight + term, mask=valid, other=0).to(tl.int64)
-        w = tl.load(weight + line[:, None] * width + column[None, :], mask=valid[:, None] & there[None, :], other=0.0)
+        line = tl.load(term_weight + term, mask=valid, other=0)
+        # No mask, a fifth of the loop's instructions: rows that are not there get a weight they never use, and terms
+        # beyond the last multiply the first weights, which are finite, with maps of zero.
+        w = tl.load(weight_of_row[None, :] + line[:, None])
         x = tl.load(
             in_maps + source[None, :] * in_stride + s[:, None], mask=valid[None, :] & in_range[:, None], other=0.0
         )
@@ -183,9 +188,9 @@ def gathered_gemm(
 ) -> None:
     """Launch on checked arguments, those of `fwdkern.ops.gathered_gemm`; weight from `rounded_weight`.
 
-    Row lists may be longer than their last offset, as `list_rows_on_device` makes them.
-    Scratch: two int32 lists [positions, groups, taps * in channels / groups rounded up to 16] for as many positions as
-    fit into tiles.SCRATCH_BYTES, and with groups int64 [positions * groups + 1] for both row lists.
+    Row lists may be longer than their last offset, as `active_rows_on_device` makes them.
+    Scratch: 12 bytes for each of [positions, groups, taps * in channels / groups rounded up to 16], for as many
+    positions as fit into tiles.SCRATCH_BYTES, and with groups int64 [positions * groups + 1] for both row lists.
     """
     slices = in_maps.shape[1]
     positions, tap_count = taps.shape
@@ -194,7 +199,7 @@ def gathered_gemm(
     in_channels, width = weight.shape[1:]
     capacity = max(16, 16 * blocks(tap_count * (in_channels // groups), 16))
     # A multiple of 16 keeps every launch's pointers aligned alike, so that they share one compilation.
-    chunk = max(16, tiles.SCRATCH_BYTES // (8 * capacity * groups) // 16 * 16)
+    chunk = max(16, tiles.SCRATCH_BYTES // (12 * capacity * groups) // 16 * 16)
     chunk = min(chunk, positions)
     tile = tiles.gemm_tile(
         precision,
@@ -209,8 +214,9 @@ def gathered_gemm(
     with on_device_of(in_maps):
         in_segment = _segments(*in_rows, groups, in_channels // groups)
         out_segment = _segments(*out_rows, groups, width)
-        lists = torch.empty(2, chunk * groups, capacity, dtype=torch.int32, device=in_maps.device)
-        counts = torch.empty(chunk * groups, dtype=torch.int32, device=in_maps.device)
+        term_row = torch.empty(chunk * groups, capacity, dtype=torch.int32, device=in_maps.device)
+        term_weight = torch.empty(chunk * groups, capacity, dtype=torch.int64, device=in_maps.device)
+        term_count = torch.empty(chunk * groups, dtype=torch.int32, device=in_maps.device)
         for start in range(0, positions, chunk):
             segments = min(chunk, positions - start) * groups
             terms_kernel[segments, max(1, tap_count)](
@@ -218,12 +224,13 @@ def gathered_gemm(
                 in_rows[1],
                 in_index,
                 taps[start:],
-                lists[0],
-                lists[1],
-                counts,
+                term_row,
+                term_weight,
+                term_count,
                 tap_count,
                 groups,
                 in_channels,
+                width,
                 capacity,
                 TAPS=triton.next_power_of_2(max(1, tap_count)),
                 BLOCK=tiles.LIST_BLOCK,
@@ -231,9 +238,9 @@ def gathered_gemm(
             gemm_kernel[segments * row_blocks, blocks(slices, tile.slices)](
                 in_maps,
                 weight,
-                lists[0],
-                lists[1],
-                counts,
+                term_row,
+                term_weight,
+                term_count,
                 out_segment[start * groups :],
                 out_rows[1],
                 row_scale,

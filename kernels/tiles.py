@@ -78,11 +78,10 @@ def gemm_tile(
         aligned: maps move 16 bytes at a time; segments: output positions times groups; rows: all their output rows;
             channels: output channels of a group, the most rows that a segment can have.
 
-    The block of rows is the least that holds three quarters of a segment's mean: at a mean of 77 rows (256 channels at
-    density 0.3) 64 takes two blocks that are 60 % full; 128, taken from a mean of 86 on, is as full at 77 and gathers
-    the inputs once. The block of slices covers the call's slices as far as the table goes: a gathered weight serves all
-    slices of its block. Where multiprocessors would be left without work (a linear layer has one position), both are
-    halved.
+    The block of rows is the least that holds a segment's mean: at a mean of 77 rows (256 channels at density 0.3) two
+    blocks of 64 are as full as one of 128, which reads the inputs once and issues the fewest instructions a product.
+    The block of slices covers the call's slices as far as the table goes: a gathered weight serves all slices of its
+    block. Where multiprocessors would be left without work (a linear layer has one position), both are halved.
 
     Leaving the output channels dense would make the weights' loads 16 bytes wide, at 1 / density of the work. Gathered,
     a weight costs a 4-byte copy for every block of slices: one copy in 128 or 256 multiply-adds. So rows are always
@@ -92,7 +91,7 @@ def gemm_tile(
     table = gemm_tiles(precision, capability, aligned)
     mean = min(max(1, rows // max(1, segments)), channels)
     heights = sorted({tile.rows for tile in table})
-    height = next((size for size in heights if size >= 0.75 * mean), heights[-1])
+    height = next((size for size in heights if size >= mean), heights[-1])
     best = [tile for tile in table if tile.rows == height]
     tile = next((tile for tile in best if tile.slices >= slices), best[-1])
     while segments * -(-mean // tile.rows) * -(-slices // tile.slices) < ENOUGH_PROGRAMS:

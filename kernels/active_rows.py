@@ -9,7 +9,7 @@ from fwdkern.kernels import tiles
 from fwdkern.kernels.launch import blocks, on_device_of
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels", "positions"])
 def count_kernel(
     gate,  # uint8 [channels, positions]
     row_offset,  # int64 [positions + 1], out: 0, then the count of every position
@@ -34,7 +34,7 @@ def count_kernel(
         tl.store(row_offset, 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels", "positions"])
 def list_kernel(
     gate,  # uint8 [channels, positions]
     row_offset,  # int64 [positions + 1]

@@ -14,7 +14,7 @@ OPERANDS = {"ieee": tl.float32, "tf32": tl.float32, "bf16": tl.bfloat16}
 DOT_PRECISION = {"ieee": "ieee", "tf32": "tf32", "bf16": "ieee"}
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["positions", "groups", "width"])
 def segments_kernel(
     row_offset,  # int64 [positions + 1]
     row_channel,  # int32 [rows]
@@ -40,7 +40,7 @@ def segments_kernel(
         tl.store(place + 1, end)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tap_count", "groups", "in_channels", "width"])
 def terms_kernel(
     in_segment,  # int64 [in positions * groups + 1]
     in_channel,  # int32 [listed in rows]
@@ -92,7 +92,7 @@ def round_to_tf32(x):
     return tl.where(x == x, ((bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True), x)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["groups", "width", "row_blocks"])
 def gemm_kernel(
     in_maps,  # [in rows, slices]
     weight,  # float32 [taps * in channels, width], at least one row

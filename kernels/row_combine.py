@@ -8,7 +8,7 @@ from fwdkern.kernels import tiles
 from fwdkern.kernels.launch import blocks, on_device_of
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["out_rows"])
 def combine_kernel(
     in_maps,  # [in rows, slices]
     offset,  # int64 [out rows + 1]

@@ -8,7 +8,7 @@ from fwdkern.kernels import tiles
 from fwdkern.kernels.launch import blocks, on_device_of
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def seed_kernel(
     value,  # float32 [rows]
     column,  # int32 [rows]

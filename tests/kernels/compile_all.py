@@ -49,14 +49,15 @@ def source_of(kernel: JITFunction, arguments: dict[str, Any]) -> ASTSource:
     signature, constants, hints = {}, {}, {}
     for place, parameter in enumerate(kernel.params):
         value = arguments[parameter.name]
-        if parameter.is_constexpr or value is None or (isinstance(value, int) and value == 1):
+        specialised = isinstance(value, int) and not parameter.do_not_specialize
+        if parameter.is_constexpr or value is None or (specialised and value == 1):
             signature[parameter.name], constants[parameter.name] = "constexpr", value
             continue
         if isinstance(value, Tensor):
             signature[parameter.name], divisible = TYPES[value.dtype], value.data_ptr() % 16 == 0
         else:
             signature[parameter.name] = "i32" if -(2**31) <= value < 2**31 else "i64"
-            divisible = value % 16 == 0
+            divisible = specialised and value % 16 == 0
         if divisible:
             hints[(place,)] = [["tt.divisibility", 16]]
     return ASTSource(kernel, signature, constants, hints)

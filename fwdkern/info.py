@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from fwdkern.ops import native_info
+from fwdkern.ops.backend import triton_obstacle
 
 
 def info() -> dict[str, Any]:
@@ -24,8 +25,19 @@ def info() -> dict[str, Any]:
         "python": platform.python_version(),
         "devices": [f"cpu ({torch.get_num_threads()} threads)", *gpus],
         "native": native,
-        "backends": {"torch": "always there: the reference, any device and float dtype", "cpu": cpu},
+        "backends": {
+            "torch": "always there: the reference, any device and float dtype",
+            "cpu": cpu,
+            "triton": _triton(),
+        },
     }
+
+
+def _triton() -> str:
+    if not torch.cuda.is_available():
+        return "absent: there is no GPU that torch can use"
+    obstacle = triton_obstacle("gathered_gemm", torch.device("cuda"), torch.float32)
+    return f"absent: {obstacle}" if obstacle else "Triton kernels on the GPU, for the operations in fwdkern.ops"
 
 
 def _version() -> str:

@@ -1,6 +1,7 @@
 """A pytest plugin: a run in which a backend was skipped throughout, though this machine could have run it, fails.
 
-Backends and instruction sets are test parameters called ``backend`` and ``isa``. Every value known to the package must
+Backends, instruction sets and GPU architectures to compile for are test parameters called ``backend``, ``isa`` and
+``target``. Every value known to the package must
 have executed in every test file that has it as a parameter, and in at least one; load with ``-p tests.backends_ran``
 for whole runs.
 """
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+
+from tests import triton_here
 
 # What torch calls a processor that can run the instruction set.
 CAPABILITIES = {"avx2": ("AVX2", "AVX512"), "avx512": ("AVX512",)}
@@ -23,17 +26,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def known_values() -> dict[str, tuple[str, ...]]:
-    """The values of each of the two parameters."""
+    """The values of each of the three parameters."""
     # Imported here because coverage begins to count after the plugins are imported.
     from fwdkern.ops.backend import BACKENDS
     from fwdkern.ops.native import ISA_NAMES
+    from tests.kernels.cases import TARGETS
 
-    return {"backend": BACKENDS, "isa": ISA_NAMES}
+    return {"backend": BACKENDS, "isa": ISA_NAMES, "target": tuple(TARGETS)}
 
 
 def could_run(case: Case) -> bool:
-    """Whether this machine can run a backend or an instruction set; torch is asked, not our own library."""
+    """Whether this machine can run a case; torch and the packages installed are asked, not our own library."""
     name, value = case
+    if value == "triton" or name == "target":
+        return triton_here.missing(interpreter=name == "backend") is None
     if name != "isa" or value not in CAPABILITIES:
         return True
     return torch.backends.cpu.get_cpu_capability() in CAPABILITIES[value]
@@ -86,7 +92,7 @@ class Ran:
         return lines
 
     def _keys(self, item: pytest.Item) -> Iterator[tuple[str, Case]]:
-        """File and case of a test, for each of its parameters that is a backend or an instruction set."""
+        """File and case of a test, for each of its parameters that counts."""
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         for name, values in self.known.items():
             if parameters.get(name) in values:

@@ -1,6 +1,7 @@
-"""Settings for every test: uninitialised memory is poisoned, hypothesis has no deadline."""
+"""Settings for every test: uninitialised memory is poisoned, Triton interprets, hypothesis has no deadline."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,8 +11,23 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from tests import triton_here
+
+# Triton decides when a kernel is defined whether its interpreter will run it.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 hypothesis.settings.register_profile("fwdkern", deadline=None, derandomize=False, print_blob=True)
 hypothesis.settings.load_profile("fwdkern")
+
+
+@pytest.fixture(autouse=True)
+def triton_installed(request: pytest.FixtureRequest) -> None:
+    """Skip what needs triton where it is absent."""
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    interprets, compiles = parameters.get("backend") == "triton", "target" in parameters
+    missing = triton_here.missing(interpreter=interprets) if interprets or compiles else None
+    if missing:
+        pytest.skip(missing)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import pytest
 from fwdkern.ops.backend import BACKENDS
 from fwdkern.ops.native import ISA_NAMES
 from tests import backends_ran
+from tests.kernels.cases import TARGETS
 
 pytest_plugins = "pytester"
 
@@ -13,6 +14,10 @@ ALL_RUN = f"""
 
     @pytest.mark.parametrize("backend", {BACKENDS!r})
     def test_backend(backend):
+        pass
+
+    @pytest.mark.parametrize("target", {list(TARGETS)!r})
+    def test_target(target):
         pass
 
     @pytest.fixture(params={ISA_NAMES!r})
@@ -38,6 +43,7 @@ SKIPS_ONE = """
 def every_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests are about a machine that can run all of them."""
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr("tests.triton_here.missing", lambda interpreter: None)
 
 
 def run(pytester: pytest.Pytester) -> pytest.RunResult:
@@ -51,7 +57,7 @@ def test_passes_when_all_ran(pytester: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("*backends that did not run*")
 
 
-CASES = [*(("backend", value) for value in BACKENDS), *(("isa", value) for value in ISA_NAMES)]
+CASES = [(name, value) for name, values in backends_ran.known_values().items() for value in values]
 
 
 @pytest.mark.parametrize("name, value", CASES)
@@ -70,6 +76,12 @@ def test_passes_when_some_cases_ran(pytester: pytest.Pytester) -> None:
 def test_passes_when_the_processor_lacks_it(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     pytester.makepyfile(test_all=ALL_RUN, test_op=SKIPS_ONE.format(name="isa", value="avx512", smallest_skipped=1))
+    assert run(pytester).ret == pytest.ExitCode.OK
+
+
+def test_passes_without_triton(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.triton_here.missing", lambda interpreter: "triton is not installed")
+    pytester.makepyfile(test_all=ALL_RUN, test_op=SKIPS_ONE.format(name="backend", value="triton", smallest_skipped=1))
     assert run(pytester).ret == pytest.ExitCode.OK
 
 

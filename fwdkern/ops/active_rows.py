@@ -5,7 +5,9 @@ from torch import Tensor
 
 from fwdkern.errors import InputError
 from fwdkern.ops import native
-from fwdkern.ops.backend import choose
+from fwdkern.ops.backend import choose, implementation, triton_obstacle
+
+OP = "active_rows"
 
 torch.library.define("fwdkern::active_rows", "(Tensor gate) -> (Tensor row_offset, Tensor row_channel)")
 
@@ -19,11 +21,33 @@ def active_rows(gate: Tensor, backend: str | None = None) -> tuple[Tensor, Tenso
     Raises InputError for another rank or dtype, BackendError for a backend that cannot run.
     """
     _check(gate)
-    choice = choose("active_rows", gate.device, gate.dtype, tuple(gate.shape), backend)
-    if choice.name == "torch":
-        return active_rows_reference(gate)
-    row_offset, row_channel = torch.ops.fwdkern.active_rows(gate)
+    choice = choose(OP, gate.device, gate.dtype, tuple(gate.shape), backend)
+    call = implementation(
+        choice, gate.device, torch.ops.fwdkern.active_rows, active_rows_reference, _active_rows_triton
+    )
+    row_offset, row_channel = call(gate)
     return row_offset, row_channel
+
+
+def active_rows_on_device(gate: Tensor, backend: str | None = None) -> tuple[Tensor, Tensor]:
+    """The same without waiting for the device to learn how many rows there are.
+
+    row_channel has room for all, int32 [channels * positions]; what lies beyond row_offset[-1] is arbitrary. The Triton
+    kernels take such lists.
+    """
+    _check(gate)
+    if choose(OP, gate.device, gate.dtype, tuple(gate.shape), backend).name == "triton":
+        from fwdkern.kernels import active_rows as kernels
+
+        row_offset = torch.empty(gate.shape[1] + 1, dtype=torch.int64, device=gate.device)
+        row_channel = torch.empty(gate.numel(), dtype=torch.int32, device=gate.device)
+        kernels.count_rows(gate, row_offset)
+        kernels.list_rows(gate, row_offset, row_channel)
+        return row_offset, row_channel
+    row_offset = gate.new_zeros(gate.shape[1] + 1, dtype=torch.int64)
+    row_offset[1:] = gate.sum(0).cumsum(0)
+    active_first = gate.t().flatten().logical_not().to(torch.uint8).argsort(stable=True)
+    return row_offset, (active_first % max(1, gate.shape[0])).to(torch.int32)
 
 
 def _check(gate: Tensor) -> None:
@@ -78,6 +102,23 @@ def _active_rows_cpu(gate: Tensor) -> tuple[Tensor, Tensor]:
     row_channel = torch.empty(rows, dtype=torch.int32)
     library.list_active_rows(*layout, row_offset.data_ptr(), row_channel.data_ptr())
     return row_offset, row_channel
+
+
+def _active_rows_triton(gate: Tensor) -> tuple[Tensor, Tensor]:
+    from fwdkern.kernels import active_rows as kernels
+
+    _check(gate)
+    row_offset = torch.empty(gate.shape[1] + 1, dtype=torch.int64, device=gate.device)
+    kernels.count_rows(gate, row_offset)
+    row_channel = torch.empty(int(row_offset[-1]), dtype=torch.int32, device=gate.device)
+    kernels.list_rows(gate, row_offset, row_channel)
+    return row_offset, row_channel
+
+
+@torch.library.impl("fwdkern::active_rows", "CUDA")
+def _active_rows_cuda(gate: Tensor) -> tuple[Tensor, Tensor]:
+    obstacle = triton_obstacle(OP, gate.device, gate.dtype)
+    return active_rows_reference(gate) if obstacle else _active_rows_triton(gate)
 
 
 @torch.library.register_fake("fwdkern::active_rows")

@@ -24,38 +24,44 @@ def check_maps(op: str, name: str, maps: Tensor) -> None:
     """`maps` is floating point [rows, slices], slices contiguous; rows may lie any distance apart."""
     if maps.dim() != 2:
         raise InputError(f"{op}: {name} has shape {list(maps.shape)}; expected [rows, slices].")
-    if maps.dtype not in (torch.float32, torch.float64, torch.bfloat16):
-        raise InputError(f"{op}: {name} has dtype {maps.dtype}; expected float32, float64 or bfloat16.")
+    if maps.dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        raise InputError(f"{op}: {name} has dtype {maps.dtype}; expected float32, float64, bfloat16 or float16.")
     if maps.shape[1] > 1 and maps.stride(1) != 1:
         raise InputError(
             f"{op}: {name} has strides {list(maps.stride())}; expected contiguous slices, call .contiguous()."
         )
 
 
-def check_output(op: str, out: Tensor, rows: int, in_maps: Tensor) -> None:
-    """`out` is [rows, slices], no two elements in one place, apart from `in_maps`, of a fitting dtype."""
+def check_output(op: str, name: str, out: Tensor, shape: tuple[int, int], in_maps: Tensor) -> None:
+    """`out` has this shape, no two elements in one place, lies apart from `in_maps` (called `name`), fits its dtype."""
     check_maps(op, "out", out)
-    if out.shape != (rows, in_maps.shape[1]):
-        raise InputError(f"{op}: out has shape {list(out.shape)}; expected {[rows, in_maps.shape[1]]}.")
+    if out.shape != shape:
+        raise InputError(f"{op}: out has shape {list(out.shape)}; expected {list(shape)}.")
     if (out.dtype == torch.float64) != (in_maps.dtype == torch.float64):
-        raise InputError(f"{op}: out is {out.dtype} and in_maps {in_maps.dtype}; use float64 for both or neither.")
-    if rows > 1 and out.stride(0) < out.shape[1]:
-        raise InputError(f"{op}: the rows of out overlap (strides {list(out.stride())}); give it its own memory.")
+        raise InputError(f"{op}: out is {out.dtype} and {name} {in_maps.dtype}; use float64 for both or neither.")
+    check_apart(op, out)
     if out.numel() and in_maps.numel():
         low, high = _extent(out)
         other_low, other_high = _extent(in_maps)
         if low < other_high and other_low < high and out.device == in_maps.device:
-            raise InputError(f"{op}: out and in_maps share memory; the op reads rows after writing others.")
+            raise InputError(f"{op}: out and {name} share memory; the op reads rows after writing others.")
 
 
-def check_devices(op: str, device: torch.device, tensors: dict[str, Tensor | None]) -> None:
+def check_apart(op: str, out: Tensor) -> None:
+    """No two rows of `out` share memory."""
+    if out.shape[0] > 1 and out.stride(0) < out.shape[1]:
+        raise InputError(f"{op}: the rows of out overlap (strides {list(out.stride())}); give it its own memory.")
+
+
+def check_devices(op: str, first: str, device: torch.device, tensors: dict[str, Tensor | None]) -> None:
+    """All tensors are on the device of the one called `first`."""
     for name, tensor in tensors.items():
         if tensor is not None and tensor.device != device:
-            raise InputError(f"{op}: {name} is on {tensor.device} and in_maps on {device}; move one of them.")
+            raise InputError(f"{op}: {name} is on {tensor.device} and {first} on {device}; move one of them.")
 
 
 def coefficient_dtype(maps: Tensor) -> torch.dtype:
-    """Weights and scales are float32 beside float32 or bfloat16 maps, float64 beside float64 maps."""
+    """Weights and scales are float64 beside float64 maps, float32 beside all others."""
     return torch.float64 if maps.dtype == torch.float64 else torch.float32
 
 

@@ -1,21 +1,24 @@
 """One layer on one tile of maps: active input rows times gathered weights into active output rows."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fwdkern.errors import InputError
 from fwdkern.ops import native
-from fwdkern.ops.backend import choose
+from fwdkern.ops.backend import choose, implementation, triton_obstacle
 from fwdkern.ops.checks import check_devices, check_list, check_maps, check_output, coefficient_dtype
 
 OP = "gathered_gemm"
+PRECISIONS = ("ieee", "tf32", "bf16")
 RowList = tuple[Tensor, Tensor]
 
 torch.library.define(
     "fwdkern::gathered_gemm",
     "(Tensor in_maps, Tensor in_offset, Tensor in_channel, Tensor out_offset, Tensor out_channel, "
     "Tensor taps, Tensor weight, Tensor? row_scale, int groups, bool accumulate, Tensor(a!) out, "
-    "Tensor? in_index=None) -> ()",
+    "Tensor? in_index=None, str precision='ieee') -> ()",
 )
 
 
@@ -31,6 +34,7 @@ def gathered_gemm(
     accumulate: bool = False,
     out: Tensor | None = None,
     in_index: Tensor | None = None,
+    precision: str = "ieee",
     backend: str | None = None,
 ) -> Tensor:
     """For every row r of every output position q (design, section 4):
@@ -38,7 +42,7 @@ def gathered_gemm(
         out[r] = row_scale[r] * sum over t and rows i of position taps[q, t] of
                  weight[t, channel of i, channel of r] * in_maps[i]        (+ out[r] where accumulate)
 
-    in_maps: [in rows, slices], slices contiguous; float32 or bfloat16 (float64 in plain torch).
+    in_maps: [in rows, slices], slices contiguous; float32 or bfloat16 (on GPUs float16 too, in plain torch float64).
     in_rows, out_rows: (row_offset int64 [positions + 1], row_channel int32 [rows]), made by `active_rows`.
     taps: int32 [out positions, T], the input position of each tap, -1 where it lies outside.
     weight: [T, in channels, out channels / groups], float32 (float64 beside float64 maps), contiguous.
@@ -47,9 +51,13 @@ def gathered_gemm(
     in_index: int32 [listed in rows], the row of in_maps that holds each; None if the list is in_maps' own. A pool, a
         concatenation or another relabelled layer is then read where its inputs lie.
     row_scale: [out rows] in the weight's dtype; it does not scale what `out` held before.
+    precision: what tensor cores may round the operands to: "ieee" nothing, "tf32" 11 significant bits, "bf16" 8. Other
+        backends always multiply exactly.
     out: [out rows, slices], slices contiguous, allocated in the dtype of in_maps if None. Sums are float32.
 
     Reverse mode is the same call with the lists swapped, the weight transposed and the taps mirrored.
+    On a GPU nothing waits for the device, so the contents of lists are not checked there. Slices, and the distances
+    between rows, are best multiples of 16: maps then move 16 bytes at a time.
     The same result bit for bit for any number of threads (torch.get_num_threads()).
     Raises InputError for arguments that do not fit, BackendError for a backend that cannot run.
     """
@@ -59,8 +67,10 @@ def gathered_gemm(
             raise InputError("gathered_gemm: accumulate needs the tensor to add to; pass it as out.")
         check_maps(OP, "in_maps", in_maps)
         out = in_maps.new_empty(out_rows[1].shape[0], in_maps.shape[1])
-    call = gathered_gemm_reference if choice.name == "torch" else torch.ops.fwdkern.gathered_gemm
-    call(in_maps, *in_rows, *out_rows, taps, weight, row_scale, groups, accumulate, out, in_index)
+    call = implementation(
+        choice, in_maps.device, torch.ops.fwdkern.gathered_gemm, gathered_gemm_reference, _gathered_gemm_triton
+    )
+    call(in_maps, *in_rows, *out_rows, taps, weight, row_scale, groups, accumulate, out, in_index, precision)
     return out
 
 
@@ -76,7 +86,10 @@ def _check(
     groups: int,
     out: Tensor,
     in_index: Tensor | None,
+    precision: str,
 ) -> None:
+    if precision not in PRECISIONS:
+        raise InputError(f"gathered_gemm: precision is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
     check_maps(OP, "in_maps", in_maps)
     check_list(OP, "in_rows[0]", in_offset, torch.int64, (-1,))
     check_list(OP, "in_rows[1]", in_channel, torch.int32, (in_maps.shape[0] if in_index is None else -1,))
@@ -92,7 +105,7 @@ def _check(
         raise InputError(f"gathered_gemm: groups is {groups}; expected a divisor of the {weight.shape[1]} in channels.")
     if row_scale is not None:
         check_list(OP, "row_scale", row_scale, weight.dtype, (out_channel.shape[0],))
-    check_output(OP, out, out_channel.shape[0], in_maps)
+    check_output(OP, "in_maps", out, (out_channel.shape[0], in_maps.shape[1]), in_maps)
     others = {
         "in_index": in_index,
         "in_rows": in_channel,
@@ -101,7 +114,7 @@ def _check(
         "weight": weight,
         "out": out,
     }
-    check_devices(OP, in_maps.device, {**others, "row_scale": row_scale})
+    check_devices(OP, "in_maps", in_maps.device, {**others, "row_scale": row_scale})
 
 
 def gathered_gemm_reference(
@@ -117,9 +130,23 @@ def gathered_gemm_reference(
     accumulate: bool,
     out: Tensor,
     in_index: Tensor | None = None,
+    precision: str = "ieee",
 ) -> None:
     """The same in plain torch: every tap is a sparse [out rows, in rows] matrix of weights."""
-    _check(in_maps, in_offset, in_channel, out_offset, out_channel, taps, weight, row_scale, groups, out, in_index)
+    _check(
+        in_maps,
+        in_offset,
+        in_channel,
+        out_offset,
+        out_channel,
+        taps,
+        weight,
+        row_scale,
+        groups,
+        out,
+        in_index,
+        precision,
+    )
     _check_rows("in", in_offset, in_channel, weight.shape[1])
     _check_rows("out", out_offset, out_channel, weight.shape[2] * groups)
     if taps.numel() and not (-1 <= int(taps.min()) and int(taps.max()) < in_offset.shape[0] - 1):
@@ -169,9 +196,10 @@ def _gathered_gemm_cpu(
     accumulate: bool,
     out: Tensor,
     in_index: Tensor | None = None,
+    precision: str = "ieee",
 ) -> None:
     library, _ = native.load()
-    if library is None or in_maps.dtype == torch.float64:
+    if library is None or not native.holds(in_maps, out):
         gathered_gemm_reference(
             in_maps,
             in_offset,
@@ -185,9 +213,23 @@ def _gathered_gemm_cpu(
             accumulate,
             out,
             in_index,
+            precision,
         )
         return
-    _check(in_maps, in_offset, in_channel, out_offset, out_channel, taps, weight, row_scale, groups, out, in_index)
+    _check(
+        in_maps,
+        in_offset,
+        in_channel,
+        out_offset,
+        out_channel,
+        taps,
+        weight,
+        row_scale,
+        groups,
+        out,
+        in_index,
+        precision,
+    )
     if in_index is not None and not len(in_index):
         in_maps = in_maps[:0]  # an empty tensor has no address, by which the library would know that there is a list
     try:
@@ -212,6 +254,57 @@ def _gathered_gemm_cpu(
         )
     except ValueError as error:
         raise _row_error(str(error)) from None
+
+
+def _gathered_gemm_triton(
+    in_maps: Tensor,
+    in_offset: Tensor,
+    in_channel: Tensor,
+    out_offset: Tensor,
+    out_channel: Tensor,
+    taps: Tensor,
+    weight: Tensor,
+    row_scale: Tensor | None,
+    groups: int,
+    accumulate: bool,
+    out: Tensor,
+    in_index: Tensor | None = None,
+    precision: str = "ieee",
+) -> None:
+    from fwdkern.kernels import gathered_gemm as kernels
+
+    _check(
+        in_maps,
+        in_offset,
+        in_channel,
+        out_offset,
+        out_channel,
+        taps,
+        weight,
+        row_scale,
+        groups,
+        out,
+        in_index,
+        precision,
+    )
+    kernels.gathered_gemm(
+        in_maps,
+        (in_offset, in_channel),
+        (out_offset, out_channel),
+        taps,
+        kernels.rounded_weight(weight, precision),
+        row_scale,
+        groups,
+        accumulate,
+        out,
+        in_index,
+        precision,
+    )
+
+
+def _gathered_gemm_cuda(in_maps: Tensor, *arguments: Any) -> None:
+    obstacle = triton_obstacle(OP, in_maps.device, in_maps.dtype)
+    (gathered_gemm_reference if obstacle else _gathered_gemm_triton)(in_maps, *arguments)
 
 
 def _check_rows(side: str, offset: Tensor, channel: Tensor, channels: int) -> None:
@@ -247,10 +340,12 @@ def _gathered_gemm_fake(
     accumulate: bool,
     out: Tensor,
     in_index: Tensor | None = None,
+    precision: str = "ieee",
 ) -> None:
     """The op only writes into `out`."""
 
 
 torch.library.impl("fwdkern::gathered_gemm", "CompositeExplicitAutograd", gathered_gemm_reference)
 torch.library.impl("fwdkern::gathered_gemm", "CPU", _gathered_gemm_cpu)
+torch.library.impl("fwdkern::gathered_gemm", "CUDA", _gathered_gemm_cuda)
 torch.library.register_fake("fwdkern::gathered_gemm", _gathered_gemm_fake)

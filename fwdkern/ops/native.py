@@ -72,6 +72,11 @@ def lend_threads() -> Iterator[None]:
         _kernel_threads.reset(token)
 
 
+def holds(*maps: Tensor) -> bool:
+    """Whether the library has kernels for maps of these dtypes."""
+    return all(each.dtype in (torch.float32, torch.bfloat16) for each in maps)
+
+
 def maps_argument(maps: Tensor) -> tuple[int, int, int, bool]:
     """How the library is told of maps [rows, slices]: address, rows, row stride, whether bfloat16."""
     return maps.data_ptr(), maps.shape[0], maps.stride(0), maps.dtype == torch.bfloat16

@@ -1,11 +1,13 @@
 """Sparse combinations of rows of maps: pooling, depthwise convolution, norms, adds and attention."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fwdkern.errors import InputError
 from fwdkern.ops import native
-from fwdkern.ops.backend import choose
+from fwdkern.ops.backend import choose, implementation, triton_obstacle
 from fwdkern.ops.checks import check_devices, check_list, check_maps, check_output, coefficient_dtype
 
 OP = "row_combine"
@@ -31,12 +33,13 @@ def row_combine(
         out[r] = sum over j in [offset[r], offset[r + 1]) of coefficient[j] * in_maps[index[j]]
                  (+ out[r] where accumulate)
 
-    in_maps: [in rows, slices], slices contiguous; float32 or bfloat16 (float64 in plain torch).
+    in_maps: [in rows, slices], slices contiguous; float32 or bfloat16 (on GPUs float16 too, in plain torch float64).
     offset: int64 [out rows + 1].
     index: int32 [terms]; int64 is copied to int32.
     coefficient: [terms], float32 (float64 beside float64 maps).
     out: [out rows, slices], slices contiguous, allocated in the dtype of in_maps if None. Sums are float32.
 
+    On a GPU nothing waits for the device, so the contents of lists are not checked there.
     The same result bit for bit for any number of threads (torch.get_num_threads()).
     Raises InputError for arguments that do not fit, BackendError for a backend that cannot run.
     """
@@ -49,7 +52,9 @@ def row_combine(
             raise InputError("row_combine: accumulate needs the tensor to add to; pass it as out.")
         check_maps(OP, "in_maps", in_maps)
         out = in_maps.new_empty(max(offset.shape[0] - 1, 0), in_maps.shape[1])
-    call = row_combine_reference if choice.name == "torch" else torch.ops.fwdkern.row_combine
+    call = implementation(
+        choice, in_maps.device, torch.ops.fwdkern.row_combine, row_combine_reference, _row_combine_triton
+    )
     call(in_maps, offset, index, coefficient, accumulate, out)
     return out
 
@@ -61,9 +66,9 @@ def _check(in_maps: Tensor, offset: Tensor, index: Tensor, coefficient: Tensor, 
         raise InputError("row_combine: offset is empty; expected out rows + 1 entries.")
     check_list(OP, "index", index, torch.int32, (-1,))
     check_list(OP, "coefficient", coefficient, coefficient_dtype(in_maps), (index.shape[0],))
-    check_output(OP, out, offset.shape[0] - 1, in_maps)
+    check_output(OP, "in_maps", out, (offset.shape[0] - 1, in_maps.shape[1]), in_maps)
     others = {"offset": offset, "index": index, "coefficient": coefficient, "out": out}
-    check_devices(OP, in_maps.device, {**others})
+    check_devices(OP, "in_maps", in_maps.device, {**others})
 
 
 def row_combine_reference(
@@ -91,7 +96,7 @@ def _row_combine_cpu(
     in_maps: Tensor, offset: Tensor, index: Tensor, coefficient: Tensor, accumulate: bool, out: Tensor
 ) -> None:
     library, _ = native.load()
-    if library is None or in_maps.dtype == torch.float64:
+    if library is None or not native.holds(in_maps, out):
         row_combine_reference(in_maps, offset, index, coefficient, accumulate, out)
         return
     _check(in_maps, offset, index, coefficient, out)
@@ -112,6 +117,20 @@ def _row_combine_cpu(
         raise _term_error(str(error)) from None
 
 
+def _row_combine_triton(
+    in_maps: Tensor, offset: Tensor, index: Tensor, coefficient: Tensor, accumulate: bool, out: Tensor
+) -> None:
+    from fwdkern.kernels import row_combine as kernels
+
+    _check(in_maps, offset, index, coefficient, out)
+    kernels.row_combine(in_maps, offset, index, coefficient, accumulate, out)
+
+
+def _row_combine_cuda(in_maps: Tensor, *arguments: Any) -> None:
+    obstacle = triton_obstacle(OP, in_maps.device, in_maps.dtype)
+    (row_combine_reference if obstacle else _row_combine_triton)(in_maps, *arguments)
+
+
 def _term_error(problem: str) -> InputError:
     return InputError(f"row_combine: {problem}; expected compressed sparse rows over the rows of in_maps.")
 
@@ -124,4 +143,5 @@ def _row_combine_fake(
 
 torch.library.impl("fwdkern::row_combine", "CompositeExplicitAutograd", row_combine_reference)
 torch.library.impl("fwdkern::row_combine", "CPU", _row_combine_cpu)
+torch.library.impl("fwdkern::row_combine", "CUDA", _row_combine_cuda)
 torch.library.register_fake("fwdkern::row_combine", _row_combine_fake)

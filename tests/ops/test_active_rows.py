@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fwdkern.errors import BackendError, InputError
-from fwdkern.ops.active_rows import active_rows, active_rows_reference
+from fwdkern.ops.active_rows import active_rows, active_rows_on_device, active_rows_reference
 
 SEEDS = [0, torch.seed() % 2**31]
 
@@ -34,7 +34,7 @@ def rows_by_hand(gate: torch.Tensor) -> tuple[list[int], list[int]]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("backend", ["torch", "cpu"])
+@pytest.mark.parametrize("backend", ["torch", "cpu", "triton"])
 @pytest.mark.parametrize("layout", ["contiguous", "transposed", "sliced", "expanded"])
 @pytest.mark.parametrize("density", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (1, 1), (3, 64), (17, 65), (64, 200)])
@@ -44,6 +44,16 @@ def test_values(backend, layout, density, shape, seed, native_library, poisoned)
     assert row_offset.dtype == torch.int64 and row_offset.is_contiguous()
     assert row_channel.dtype == torch.int32 and row_channel.is_contiguous()
     assert (row_offset.tolist(), row_channel.tolist()) == rows_by_hand(gate)
+
+
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize("layout", ["contiguous", "transposed", "sliced", "expanded"])
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (17, 65)])
+def test_rows_without_their_number(backend, layout, shape, poisoned):
+    gate = gate_of(layout, *shape, 0.3, 0)
+    row_offset, row_channel = active_rows_on_device(gate, backend)
+    assert row_channel.shape == (gate.numel(),) and row_channel.dtype == torch.int32
+    assert (row_offset.tolist(), row_channel[: row_offset[-1]].tolist()) == rows_by_hand(gate)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "transposed", "sliced", "expanded"])

@@ -5,12 +5,10 @@ import torch.nn.functional as F
 from fwdkern.errors import BackendError, InputError
 from fwdkern.ops import native
 from fwdkern.ops.active_rows import active_rows_reference
-from fwdkern.ops.gathered_gemm import gathered_gemm, gathered_gemm_reference
+from fwdkern.ops.gathered_gemm import gathered_gemm
+from tests.ops.problems import GemmProblem as Problem
 
 SEEDS = [0, torch.seed() % 2**31]
-EPS = torch.finfo(torch.float32).eps
-# Half a unit in the last of bfloat16's 8 significant bits.
-BFLOAT16_ROUNDING = 2.0**-8
 
 
 @pytest.fixture(params=native.ISA_NAMES)
@@ -19,75 +17,6 @@ def isa(request, native_library, monkeypatch):
         pytest.skip(f"this machine does not run {request.param}")
     monkeypatch.setenv("FWDKERN_CPU_ISA", request.param)
     return request.param
-
-
-class Problem:
-    """A random call: `arguments` for gathered_gemm and what bounds its rounding error."""
-
-    def __init__(
-        self,
-        c_in: int,
-        c_out: int,
-        slices: int,
-        density: float,
-        seed: int,
-        positions: tuple[int, int] = (6, 5),
-        taps: int = 4,
-        groups: int = 1,
-        dtype: torch.dtype = torch.float32,
-    ):
-        generator = torch.Generator().manual_seed(seed)
-        in_positions, out_positions = positions
-        gates = [
-            torch.rand(c, p, generator=generator) < density for c, p in ((c_in, in_positions), (c_out, out_positions))
-        ]
-        self.in_rows, self.out_rows = map(active_rows_reference, gates)
-        self.in_maps = torch.randn(len(self.in_rows[1]), slices, generator=generator).to(dtype)
-        self.weight = torch.randn(taps, c_in, c_out // groups, generator=generator)
-        self.taps = torch.randint(-1, in_positions, (out_positions, taps), generator=generator, dtype=torch.int32)
-        self.row_scale = torch.randn(len(self.out_rows[1]), generator=generator)
-        self.before = torch.randn(len(self.out_rows[1]), slices, generator=generator).to(dtype)
-        self.groups = groups
-        self.terms = taps * c_in // groups
-
-    def run(self, backend: str = "cpu", **options) -> torch.Tensor:
-        return gathered_gemm(
-            self.in_maps,
-            self.in_rows,
-            self.out_rows,
-            self.taps,
-            self.weight,
-            groups=self.groups,
-            backend=backend,
-            **options,
-        )
-
-    def expected(self, scale: bool, accumulate: bool, absolute: bool = False) -> torch.Tensor:
-        def prepare(values: torch.Tensor) -> torch.Tensor:
-            return values.double().abs() if absolute else values.double()
-
-        out = prepare(self.before)
-        gathered_gemm_reference(
-            prepare(self.in_maps),
-            *self.in_rows,
-            *self.out_rows,
-            self.taps,
-            prepare(self.weight),
-            prepare(self.row_scale) if scale else None,
-            self.groups,
-            accumulate,
-            out,
-        )
-        return out
-
-    def check(self, got: torch.Tensor, scale: bool, accumulate: bool) -> None:
-        expected = self.expected(scale, accumulate)
-        magnitude = self.expected(scale, accumulate, absolute=True)
-        bound = (self.terms + 4) * EPS * magnitude
-        if got.dtype == torch.bfloat16:
-            bound = bound + BFLOAT16_ROUNDING * expected.abs()
-        error = (got.double() - expected).abs()
-        assert bool((error <= bound).all()), f"error {error.max():.3e} beyond its bound"
 
 
 @pytest.mark.parametrize("seed", SEEDS)

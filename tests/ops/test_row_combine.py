@@ -3,11 +3,10 @@ import torch
 
 from fwdkern.errors import InputError
 from fwdkern.ops import native
-from fwdkern.ops.row_combine import row_combine, row_combine_reference
+from fwdkern.ops.row_combine import row_combine
+from tests.ops.problems import CombineProblem as Problem
 
 SEEDS = [0, torch.seed() % 2**31]
-EPS = torch.finfo(torch.float32).eps
-BFLOAT16_ROUNDING = 2.0**-8
 
 
 @pytest.fixture(params=native.ISA_NAMES)
@@ -16,41 +15,6 @@ def isa(request, native_library, monkeypatch):
         pytest.skip(f"this machine does not run {request.param}")
     monkeypatch.setenv("FWDKERN_CPU_ISA", request.param)
     return request.param
-
-
-class Problem:
-    """A random call with rows of 0 to `longest` terms."""
-
-    def __init__(self, in_rows: int, out_rows: int, slices: int, longest: int, seed: int, dtype=torch.float32):
-        generator = torch.Generator().manual_seed(seed)
-        lengths = torch.randint(0, longest + 1, (out_rows,), generator=generator)
-        self.offset = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-        terms = int(self.offset[-1])
-        self.index = torch.randint(0, in_rows, (terms,), generator=generator, dtype=torch.int32)
-        self.coefficient = torch.randn(terms, generator=generator)
-        self.in_maps = torch.randn(in_rows, slices, generator=generator).to(dtype)
-        self.before = torch.randn(out_rows, slices, generator=generator).to(dtype)
-        self.longest = longest
-
-    def run(self, **options) -> torch.Tensor:
-        options = {"backend": "cpu", **options}
-        return row_combine(self.in_maps, self.offset, self.index, self.coefficient, **options)
-
-    def expected(self, accumulate: bool, absolute: bool = False) -> torch.Tensor:
-        maps, coefficient, out = (
-            t.double().abs() if absolute else t.double() for t in (self.in_maps, self.coefficient, self.before)
-        )
-        out = out.clone()
-        row_combine_reference(maps, self.offset, self.index, coefficient, accumulate, out)
-        return out
-
-    def check(self, got: torch.Tensor, accumulate: bool) -> None:
-        expected = self.expected(accumulate)
-        bound = (self.longest + 2) * EPS * self.expected(accumulate, absolute=True)
-        if got.dtype == torch.bfloat16:
-            bound = bound + BFLOAT16_ROUNDING * expected.abs()
-        error = (got.double() - expected).abs()
-        assert bool((error <= bound).all()), f"error {error.max():.3e} beyond its bound"
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -151,6 +151,7 @@ class FusedModel(nn.Module):
         memory: int | str = "2GiB",
         strict: bool = False,
         storage: str = "float32",
+        precision: str = "ieee",
     ) -> Relevance:
         """Maps of class scores.
 
@@ -163,18 +164,20 @@ class FusedModel(nn.Module):
             bias: bias mass spread evenly (``"uniform"``, the thesis), over each unit's receptive field
                 (``"receptive_field"``), or left out of the maps (``"separate"``).
             mode: ``"auto"``, ``"forward"`` or ``"reverse"``; results agree to rounding.
-            backend: ``"auto"``, ``"torch"`` (dense, any device and dtype) or ``"cpu"`` (compiled active rows).
+            backend: ``"auto"``, ``"torch"`` (dense, any device and dtype), ``"cpu"`` (compiled active rows) or
+                ``"triton"`` (active rows on a GPU).
             memory: most that is held beside the result, as ``"2GiB"`` or bytes.
             strict: raise instead of warn where a map does not sum to its unit's value.
             storage: ``"bfloat16"`` holds active rows in half the memory; maps are then right to some 1e-2 of their
                 largest entries.
+            precision: what a GPU's tensor cores may round factors to: ``"ieee"`` nothing, ``"tf32"`` or ``"bf16"``.
 
         Returns:
             Relevance with scores ``[B, K, *features]``.
         """
         tape, network = self._record(inputs)
         request, note = self._class_request(network, tape, target)
-        options = parse_options(bias, mode, "dense", backend, memory, strict, storage)
+        options = parse_options(bias, mode, "dense", backend, memory, strict, storage, precision)
         (result,) = Job(network, tape, [request], parse_features(features, tape.input), options).run()
         result.note = note
         return result
@@ -192,6 +195,7 @@ class FusedModel(nn.Module):
         memory: int | str = "2GiB",
         strict: bool = False,
         storage: str = "float32",
+        precision: str = "ieee",
     ) -> Relevance:
         """Maps of a layer's units.
 
@@ -204,7 +208,7 @@ class FusedModel(nn.Module):
         The other arguments are those of ``attribute``.
         """
         name = self.layer(layer).name
-        options = parse_options(bias, mode, layout, backend, memory, strict, storage)
+        options = parse_options(bias, mode, layout, backend, memory, strict, storage, precision)
         tape, network = self._record(inputs, name)
         request = _unit_request(tape, name, units)
         return Job(network, tape, [request], parse_features(features, tape.input), options).run()[0]
@@ -222,11 +226,12 @@ class FusedModel(nn.Module):
         backend: str = "auto",
         strict: bool = False,
         storage: str = "float32",
+        precision: str = "ieee",
     ) -> Iterator[Relevance]:
         """``attribute_units`` in parts whose maps together with the work on them stay within ``memory``."""
         name = self.layer(layer).name
         half = max(parse_bytes(memory) // 2, 1)
-        options = parse_options(bias, mode, layout, backend, half, strict, storage)
+        options = parse_options(bias, mode, layout, backend, half, strict, storage, precision)
         tape, network = self._record(inputs, name)
         parsed = parse_features(features, tape.input)
         whole = _unit_request(tape, name, units)
@@ -255,6 +260,7 @@ class FusedModel(nn.Module):
         memory: int | str = "2GiB",
         strict: bool = False,
         storage: str = "float32",
+        precision: str = "ieee",
     ) -> dict[str, Relevance]:
         """Maps of every unit of several layers in one forward-mode pass; keys are the names as given."""
         if isinstance(layers, str):
@@ -262,7 +268,7 @@ class FusedModel(nn.Module):
         asked = {name: self.layer(name).name for name in layers}
         if not asked:
             raise InputError("layers: no layer was asked for")
-        options = parse_options(bias, "forward", layout, backend, memory, strict, storage)
+        options = parse_options(bias, "forward", layout, backend, memory, strict, storage, precision)
         tape, network = self._record(inputs, *asked.values())
         requests = [_unit_request(tape, name, "all") for name in dict.fromkeys(asked.values())]
         results = Job(network, tape, requests, parse_features(features, tape.input), options).run()
@@ -313,10 +319,11 @@ class FusedModel(nn.Module):
         backend: str = "auto",
         memory: int | str = "2GiB",
         storage: str = "float32",
+        precision: str = "ieee",
     ) -> Plan:
         """How ``attribute`` (without ``layer``) or ``attribute_units`` would serve a request; print it for a table of
         engines, modes, multiply counts, predicted seconds and bytes."""
-        options = parse_options("uniform", mode, layout, backend, memory, False, storage)
+        options = parse_options("uniform", mode, layout, backend, memory, False, storage, precision)
         name = None if layer is None else self.layer(layer).name
         tape, network = self._record(inputs, *([] if name is None else [name]))
         if name is None:

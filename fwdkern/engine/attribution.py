@@ -1,17 +1,19 @@
 """From a tape and a request to a result."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from fwdkern.engine.completeness import TOLERANCE, check_completeness
+from fwdkern.engine.completeness import PRECISION_TOLERANCE, TOLERANCE, check_completeness
 from fwdkern.engine.dense import bias_mass, forward_maps, receptive_boxes, reverse_maps
 from fwdkern.engine.features import Features
 from fwdkern.engine.memory import require_memory, zeros
 from fwdkern.engine.options import Options
-from fwdkern.engine.planner import Plan, Way, choose, plan_dense, plan_rows, rows_obstacle, worth_rows
+from fwdkern.engine.planner import Plan, Way, choose, plan_dense, plan_rows, rows_backend, worth_rows
+from fwdkern.engine.rows.device import DevicePass
 from fwdkern.engine.rows.program import NoRowForm, Program, compile_program
 from fwdkern.engine.rows.run import Output, run_forward, run_reverse
 from fwdkern.engine.tape import Tape, record
@@ -20,6 +22,7 @@ from fwdkern.engine.window import Window
 from fwdkern.errors import InputError
 from fwdkern.graph import Network
 from fwdkern.ops.native import lend_threads
+from fwdkern.ops.row_program import CompiledPass, RowPass
 from fwdkern.ops.row_sums import row_sums
 from fwdkern.relevance import Relevance
 
@@ -52,17 +55,19 @@ class Job:
         targets = sum(request.units.count for request in self.requests)
         ways = plan_dense(self.tape, self.steps, self.features.count, targets, self.options)
         notes = []
-        reason = rows_obstacle(self.tape, self.options)
+        backend, reason = rows_backend(self.tape, self.options)
         worth = worth_rows(ways, self.features.count, targets)
-        if reason is None and not worth and self.options.backend == "auto":
-            reason = "the dense engine is done before row lists are made"
-        if reason is None:
+        if backend and not worth and self.options.backend == "auto":
+            backend, reason = None, "the dense engine is done before row lists are made"
+        if backend:
             try:
-                tape, program = self._compiled(0)
-                ways += plan_rows(tape, program, self.features, targets, len(self.tape.input), self.options)
+                with self._on_device():
+                    tape, program = self._compiled(0)
+                    batch = len(self.tape.input)
+                    ways += plan_rows(tape, program, self.features, targets, batch, self.options, backend)
             except NoRowForm as obstacle:
                 reason = str(obstacle)
-        if reason is not None:
+        if reason:
             notes.append(f"rows: {reason}")
         if len(self.requests) > 1:
             ways = [way for way in ways if way.mode == "forward"]
@@ -90,7 +95,7 @@ class Job:
             if way.engine == "dense":
                 self._run_dense_forward(way, scores, windows)
             else:
-                with lend_threads():
+                with lend_threads(), self._on_device():
                     self._run_rows(way, scores, windows)
             mass = bias_mass(self.tape, self.steps)
             masses = [request.units.gather(mass[request.step]) for request in self.requests]
@@ -137,9 +142,21 @@ class Job:
             ]
             own = labels[example if len(labels) > 1 else 0]
             if way.mode == "forward":
-                run_forward(tape, program, self.features, own, outputs, way.size, self.options.storage)
+                run_forward(tape, program, self.features, own, outputs, way.size, self._carry)
             else:
-                run_reverse(tape, program, self.features, own, outputs[0], way.size, self.options.storage)
+                run_reverse(tape, program, self.features, own, outputs[0], way.size, self._carry)
+
+    def _on_device(self) -> AbstractContextManager[object]:
+        """New tensors are made where the input is; on the CPU they are anyway."""
+        device = self.tape.input.device
+        return nullcontext() if device.type == "cpu" else device
+
+    def _carry(self, carried: RowPass) -> CompiledPass | DevicePass:
+        options = self.options
+        backend, _ = rows_backend(self.tape, options)
+        if backend == "cpu":
+            return CompiledPass(carried, options.storage)
+        return DevicePass(carried, options.storage, "triton", options.precision, options.memory)
 
     def _run_dense_forward(self, way: Way, scores: list[Tensor], windows: list[Window | None]) -> None:
         for start, stop, maps in forward_maps(self.tape, self.features, self.steps, way.size):
@@ -169,10 +186,11 @@ class Job:
 
     def _fields(self, request: Request) -> Tensor:
         """Receptive fields of a request's units, int64 ``[1 or B, 4, K]``: y0, x0, y1, x1."""
-        boxes = self.tape.geometry.get(("boxes", request.step))
+        device = self.tape.input.device
+        boxes = self.tape.geometry.get(("boxes", request.step, device))
         if boxes is None:
             boxes = receptive_boxes(self.tape, [request.step])[request.step][:, :1]
-            self.tape.geometry["boxes", request.step] = boxes
+            self.tape.geometry["boxes", request.step, device] = boxes
         examples = 1 if request.units.flat is None else len(request.units.flat)
         return torch.stack([union_boxes(request.units, boxes, example) for example in range(examples)])
 
@@ -204,8 +222,9 @@ class Job:
             origin=None if window is None else window.origin.expand(len(scores), -1, -1),
             outside=outside,
         )
-        held = self.options.storage if way.engine == "rows" else scores.dtype
-        tolerance = max(TOLERANCE[held], TOLERANCE[scores.dtype])
+        tolerance = TOLERANCE[scores.dtype]
+        if way.engine == "rows":
+            tolerance = max(tolerance, TOLERANCE[self.options.storage], PRECISION_TOLERANCE[self.options.precision])
         check_completeness(result, sums.view_as(mass), magnitude.view_as(mass), tolerance, self.options.strict)
         return result
 

@@ -41,13 +41,16 @@ def clear() -> None:
 
 
 @functools.cache
-def rates(threads: int) -> Rates:
-    """This machine's figures for a number of threads, measured in about a third of a second if not known yet."""
-    machine = f"{platform.processor() or platform.machine()} {os.cpu_count()}"
+def rates(threads: int, device: str = "cpu") -> Rates:
+    """This machine's figures for a number of threads or for a GPU, measured in about a third of a second if not known
+    yet."""
+    on_cpu = device.startswith("cpu")
+    name = platform.processor() or platform.machine() if on_cpu else torch.cuda.get_device_name(device)
+    machine = f"{name} {os.cpu_count()}"
     key = f"{machine} {torch.__version__} {native_info()['isa']} {threads}"
     known = _read()
     if key not in known:
-        known[key] = asdict(_measure())
+        known[key] = asdict(_measure("cpu" if on_cpu else device))
         _write(known)
     return Rates(**known[key])
 
@@ -76,21 +79,21 @@ def _write(known: dict[str, dict[str, float]]) -> None:
         pass  # a read-only home only costs a measurement a process
 
 
-def _measure() -> Rates:
+def _measure(device: str) -> Rates:
     """Time one 3×3 layer of 64 channels at 16² over 128 slices, dense and at gate density 0.3."""
     side, channels, slices = 16, 64, 128
     generator = torch.Generator().manual_seed(0)
-    maps = torch.randn(slices, channels, side, side, generator=generator)
-    weight = torch.randn(channels, channels, 3, 3, generator=generator)
+    maps = torch.randn(slices, channels, side, side, generator=generator).to(device)
+    weight = torch.randn(channels, channels, 3, 3, generator=generator).to(device)
     dense = slices * side**2 * channels**2 * 9 / _best(lambda: F.conv2d(maps, weight, padding=1))
-    lists = active_rows(torch.rand(channels, side**2, generator=generator) < 0.3)
+    lists = active_rows((torch.rand(channels, side**2, generator=generator) < 0.3).to(device))
     y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     tap = torch.arange(-1, 2)
     ty, tx = y.flatten()[:, None, None] + tap[:, None], x.flatten()[:, None, None] + tap
     inside = (ty >= 0) & (ty < side) & (tx >= 0) & (tx < side)
-    taps = torch.where(inside, ty * side + tx, -1).flatten(1).int().contiguous()
+    taps = torch.where(inside, ty * side + tx, -1).flatten(1).int().contiguous().to(device)
     packed = weight.flatten(2).permute(2, 1, 0).contiguous()
-    rows = torch.randn(len(lists[1]), slices, generator=generator)
+    rows = torch.randn(len(lists[1]), slices, generator=generator).to(device)
     seconds = _best(lambda: gathered_gemm(rows, lists, lists, taps, packed))
     count = lists[0].diff()
     pairs = int((torch.where(taps >= 0, count[taps.clamp_min(0).long()], 0).sum(1) * count).sum())
@@ -103,7 +106,15 @@ def _best(work: Callable[[], object], repeats: int = 5) -> float:
     work()
     times = []
     for _ in range(repeats):
+        _finish()
         start = time.perf_counter()
         work()
+        _finish()
         times.append(time.perf_counter() - start)
     return sorted(times)[repeats // 2]
+
+
+def _finish() -> None:
+    """Wait for what a GPU has been given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

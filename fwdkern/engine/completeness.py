@@ -10,6 +10,8 @@ from fwdkern.relevance import Relevance
 
 # Largest error relative to the unit's value or the sum of its map's magnitudes, whichever is larger.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 1e-1}
+# The same for products whose operands tensor cores round.
+PRECISION_TOLERANCE = {"ieee": 0.0, "tf32": 1e-2, "bf16": 1e-1}
 
 
 def check_completeness(result: Relevance, sums: Tensor, magnitude: Tensor, tolerance: float, strict: bool) -> None:

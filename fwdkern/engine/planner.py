@@ -18,14 +18,16 @@ from fwdkern.engine.rows.program import Combination, Node, Product, Program
 from fwdkern.engine.tape import Tape
 from fwdkern.errors import BackendError, InputError
 from fwdkern.ops import native, native_info
+from fwdkern.ops.backend import triton_obstacle
 from fwdkern.ops.row_program import ALIGNMENT
 from fwdkern.rules.convolution import Convolution
 from fwdkern.rules.linear import Linear
 
 # Dense maps in flight: wide enough to fill every core, small enough to stay near the caches.
 DENSE_WORKING_SET = 256 * 2**20
-TILE_SIDE = 8
-REVERSE_CHUNKS = (64, 128)
+# Sides of pixel tiles, and targets of a pass. On a GPU wide rows fill its tiles; the numbers for it are unmeasured.
+TILE_SIDE = {"cpu": 8, "triton": 16}
+REVERSE_CHUNKS = {"cpu": (64, 128), "triton": (256,)}
 # Host seconds for one node of one block.
 _HOST = 2e-6
 # Fewer slices than this, or less seconds of dense work, are not worth compiling row lists for.
@@ -72,32 +74,37 @@ class Plan:
         return "\n".join([*lines, *self.notes])
 
 
-def rows_obstacle(tape: Tape, options: Options) -> str | None:
-    """Why the row engine cannot serve this tape, None if it can.
+def rows_backend(tape: Tape, options: Options) -> tuple[str | None, str]:
+    """The backend that can carry active rows for this tape, None if there is none, and why.
 
     Raises:
-        BackendError: it was asked for by name.
+        BackendError: one that cannot was asked for by name.
     """
-    x = tape.input
-    reason = None
-    if options.backend == "torch":
-        reason = "the torch backend was asked for"
-    elif x.device.type != "cpu":
-        reason = f"active rows run on the CPU, the input is on {x.device}"
-    elif x.dtype is not torch.float32:
+    x, asked = tape.input, options.backend
+    if asked == "torch":
+        return None, "the torch backend was asked for"
+    name = asked if asked != "auto" else "triton" if x.device.type == "cuda" else "cpu"
+    reason: str | None = None
+    if x.dtype is not torch.float32:
         reason = f"active rows are float32, the input is {str(x.dtype).removeprefix('torch.')}"
+    elif name == "triton":
+        reason = triton_obstacle("gathered_gemm", x.device, options.storage)
+    elif x.device.type != "cpu":
+        reason = f"the compiled library runs on the CPU, the input is on {x.device}"
     elif not native_info()["built"]:
         reason = f"the compiled library is absent ({native_info()['reason']})"
-    if reason and options.backend == "cpu":
-        raise BackendError(f'backend="cpu" cannot serve this request: {reason}. Use backend="auto"')
-    return reason
+    if reason is None:
+        return name, ""
+    if asked != "auto":
+        raise BackendError(f'backend={asked!r} cannot serve this request: {reason}. Use backend="auto"')
+    return None, reason
 
 
 def plan_dense(tape: Tape, steps: list[int], slices: int, targets: int, options: Options) -> list[Way]:
     """The dense engine's ways for a batch."""
     macs = dense_multiplies(tape, steps)
     each = max(slice_bytes(tape, steps), 1)
-    rate = rates(torch.get_num_threads()).dense
+    rate = rates(torch.get_num_threads(), str(tape.input.device)).dense
     ways = []
     for mode, work in (("forward", slices), ("reverse", targets)):
         room = min(DENSE_WORKING_SET, options.memory)
@@ -125,29 +132,31 @@ def dense_multiplies(tape: Tape, steps: list[int]) -> float:
 
 
 def plan_rows(
-    tape: Tape, program: Program, features: Features, targets: int, batch: int, options: Options
+    tape: Tape, program: Program, features: Features, targets: int, batch: int, options: Options, backend: str
 ) -> list[Way]:
     """The row engine's ways, from the first input's row lists for a batch of similar ones.
 
     A reverse pass whose targets do not reach all rows does less than is counted here.
     """
-    rate = rates(torch.get_num_threads())
+    rate, side = rates(torch.get_num_threads(), str(tape.input.device)), TILE_SIDE[backend]
+    # A GPU takes as many blocks side by side as memory admits, but at least one.
+    workers = native.threads() if backend == "cpu" else 1
     counts, each = Counts(program), options.storage.itemsize
     ways = []
     x = tape.input[0]
-    blocks = make_blocks(features, tuple(x.shape), features.labels[0], TILE_SIDE)
-    reached = windows(tape, list(program.nodes), blocks, None if features.kind == "segments" else TILE_SIDE)
-    work, gathered, widest = counts.forward(reached, torch.tensor([len(block.ids) for block in blocks]))
+    blocks = make_blocks(features, tuple(x.shape), features.labels[0], side)
+    reached = windows(tape, list(program.nodes), blocks, None if features.kind == "segments" else side)
+    work, gathered, widest = counts.forward(reached, torch.tensor([len(block.ids) for block in blocks], device="cpu"))
     seconds = work / rate.rows + gathered * rate.gather + len(blocks) * len(program.nodes) * _HOST
-    held = _thread_bytes(program, widest * each, features.count, len(blocks))
-    ways.append(Way("rows", "forward", TILE_SIDE, len(blocks), work * batch, seconds * batch, held))
+    held = min(workers, len(blocks)) * _held(program, widest * each, features.count)
+    ways.append(Way("rows", "forward", side, len(blocks), work * batch, seconds * batch, held))
     total = counts.total
     rows = sum(len(node.rows) for node in program.nodes.values() if node.source is None)
-    for chunk in REVERSE_CHUNKS:
-        size = chunk_size(targets, min(chunk, options.memory // max(each * rows * native.threads(), 1)))
+    for chunk in REVERSE_CHUNKS[backend]:
+        size = chunk_size(targets, min(chunk, options.memory // max(each * rows * workers, 1)))
         passes = -(-targets // size)
         seconds = total * targets / rate.rows + passes * (total * rate.gather + len(program.nodes) * _HOST)
-        held = _thread_bytes(program, rows * size * each, targets, passes)
+        held = min(workers, passes) * _held(program, rows * size * each, targets)
         ways.append(Way("rows", "reverse", size, passes, float(total * targets * batch), seconds * batch, held))
         if targets <= chunk:
             break
@@ -162,8 +171,9 @@ def chunk_size(targets: int, most: int) -> int:
     return vectors * ALIGNMENT or even
 
 
-def _thread_bytes(program: Program, maps: int, slices: int, blocks: int) -> int:
-    return min(native.threads(), blocks) * (maps + 4 * (program.row_count + slices))
+def _held(program: Program, maps: int, slices: int) -> int:
+    """Bytes that one block's pass holds, its maps and numbers."""
+    return maps + 4 * (program.row_count + slices)
 
 
 class Counts:
@@ -192,8 +202,8 @@ class Counts:
             reached: windows int64 ``[blocks, nodes, 4]``; slices: int64 ``[blocks]``.
         """
         number = {i: k for k, i in enumerate(self._program.nodes)}
-        floats = torch.zeros(len(slices), dtype=torch.int64)
-        gathered = torch.zeros(len(slices), dtype=torch.int64)
+        floats = torch.zeros_like(slices)
+        gathered = torch.zeros_like(slices)
         for i, rows in self._rows.items():
             own = reached[:, number[i]]
             floats += _inside(rows, own[:, None]) * slices
@@ -224,7 +234,7 @@ def _readers(term: Product, own: Tensor, parent: Tensor) -> Tensor:
     sides = []
     for axis in (0, 1):
         kernel, stride, padding, dilation = (side[axis] for side in term.geometry)
-        shift = torch.arange(kernel) * dilation - padding
+        shift = torch.arange(kernel, device=own.device) * dilation - padding
         low, high = parent[:, 2 * axis, None], parent[:, 2 * axis + 1, None]  # [blocks, 1]
         if term.mirrored:
             first, last = low * stride + shift, (high - 1) * stride + shift + 1
@@ -240,8 +250,8 @@ def _readers(term: Product, own: Tensor, parent: Tensor) -> Tensor:
 
 
 def _integral(planes: Tensor) -> Tensor:
-    """Integral images ``[T, H + 1, W + 1]`` of planes ``[T, H, W]``."""
-    return F.pad(planes.cumsum(1).cumsum(2), (1, 0, 1, 0))
+    """Integral images ``[T, H + 1, W + 1]`` of planes ``[T, H, W]``, on the CPU."""
+    return F.pad(planes.cpu().cumsum(1).cumsum(2), (1, 0, 1, 0))
 
 
 def _inside(integral: Tensor, corners: Tensor) -> Tensor:
@@ -251,7 +261,7 @@ def _inside(integral: Tensor, corners: Tensor) -> Tensor:
     y0, y1 = y0.clamp(0, height - 1) * width, y1.clamp(0, height - 1) * width
     x0, x1 = x0.clamp(0, width - 1), x1.clamp(0, width - 1)
     flat = integral.flatten()
-    plane = torch.arange(count) * (height * width)
+    plane = torch.arange(count, device=integral.device) * (height * width)
     y0, y1 = y0 + plane, y1 + plane
     return (flat[y1 + x1] - flat[y0 + x1] - flat[y1 + x0] + flat[y0 + x0]).sum(1)
 
@@ -259,10 +269,11 @@ def _inside(integral: Tensor, corners: Tensor) -> Tensor:
 def choose(ways: list[Way], options: Options, notes: list[str]) -> Plan:
     """The way predicted to be fastest among those that the options allow and memory admits."""
     allowed = [way for way in ways if options.mode in ("auto", way.mode)]
-    if options.backend == "cpu":
+    if options.backend in ("cpu", "triton"):
         allowed = [way for way in allowed if way.engine == "rows"]
         if not allowed:
-            raise BackendError(f'backend="cpu" cannot serve this request: {"; ".join(notes)}. Use backend="auto"')
+            problem = "; ".join(notes)
+            raise BackendError(f'backend={options.backend!r} cannot serve this request: {problem}. Use backend="auto"')
     fitting = [way for way in allowed if way.bytes <= options.memory]
     if not fitting:
         least = min(allowed, key=lambda way: way.bytes)

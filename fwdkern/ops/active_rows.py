@@ -67,19 +67,21 @@ def active_rows_reference(gate: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def number_rows(row_offset: Tensor, row_channel: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Which unit each row of a list is, and the other way round; index work on the host.
+    """Which unit each row of a list is, and the other way round.
 
-    row_offset, row_channel: a list as `active_rows` makes it, on the CPU.
+    row_offset, row_channel: a list as `active_rows` makes it.
     Returns unit int64 [rows], channel * positions + position, and row int64 [channels * positions + 1], the row of each
     unit, -1 for units without one and at the end, so that unit -1 has none.
     """
     positions = len(row_offset) - 1
-    row = torch.full((channels * positions + 1,), -1)
+    row = torch.full((channels * positions + 1,), -1, device=row_offset.device)
     library, _ = native.load()
-    if library is None:
-        position = torch.arange(positions).repeat_interleave(row_offset.diff(), output_size=len(row_channel))
+    if library is None or row_offset.device.type != "cpu":
+        position = torch.arange(positions, device=row_offset.device).repeat_interleave(
+            row_offset.diff(), output_size=len(row_channel)
+        )
         unit = row_channel.long() * positions + position
-        row[unit] = torch.arange(len(unit))
+        row[unit] = torch.arange(len(unit), device=unit.device)
         return unit, row
     unit = torch.empty(len(row_channel), dtype=torch.int64)
     library.number_rows(row_offset.data_ptr(), row_channel.data_ptr(), positions, unit.data_ptr(), row.data_ptr())

@@ -90,56 +90,58 @@ class Sink:
     image: int = 0
 
 
+@dataclass
 class RowPass:
-    """A program ready to run on the CPU.
+    """What to carry: slices in blocks, each block through all nodes.
 
-    Args:
-        blocks: the slices of each block, int32.
-        windows: int64 ``[blocks or 1, nodes, 4]``, y0, y1, x0, x1 of the positions outside which a node's rows are zero
-            in the block's slices.
-        pivot: the node by whose lines the work is cut; band: how many of them at a time.
-        storage: float32 or bfloat16, of rows while they are carried.
+    ``blocks``: the slices of each block, int32; ``slice_count``: of all.
+    ``windows``: int64 ``[blocks or 1, nodes, 4]``, y0, y1, x0, x1 of the positions outside which a node's rows are zero
+    in the block's slices. ``pivot``: the node by whose lines work may be cut; ``band``: how many of them at a time.
+    """
+
+    nodes: list[RowNode]
+    seeds: Seeds
+    sinks: list[Sink]
+    blocks: list[Tensor]
+    slice_count: int
+    windows: Tensor
+    pivot: int
+    band: int
+
+
+class CompiledPass:
+    """A pass ready to run on the CPU, with rows of float32 or bfloat16.
 
     Raises:
         BackendError: there is no compiled library.
     """
 
-    def __init__(
-        self,
-        nodes: list[RowNode],
-        seeds: Seeds,
-        sinks: list[Sink],
-        blocks: list[Tensor],
-        slice_count: int,
-        windows: Tensor,
-        pivot: int,
-        band: int,
-        storage: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, carried: RowPass, storage: torch.dtype) -> None:
+        nodes, seeds, sinks, blocks = carried.nodes, carried.seeds, carried.sinks, carried.blocks
         library, reason = native.load()
         if library is None:
             raise BackendError(f"rows are carried by the compiled library, which is absent ({reason})")
         self._library = library
         self.blocks = len(blocks)
-        self.slice_count = slice_count
+        self.slice_count = carried.slice_count
         self.row_count = sum(len(node.channel) for node in nodes)
         widest = max(len(block) for block in blocks)
         self.stride = -(-widest // ALIGNMENT) * ALIGNMENT
         offset = torch.tensor([0, *(len(block) for block in blocks)]).cumsum(0)
         slices = torch.cat(blocks)
         lines = [_term_lines(nodes, node) for node in nodes]
-        places = [[_places(nodes, term) for term in node.terms] for node in nodes]
+        read = [[places(nodes, term) for term in node.terms] for node in nodes]
         # The addresses below are of these.
-        self._kept = (nodes, seeds, sinks, offset, slices, windows, lines, places)
+        self._kept = (carried, offset, slices, lines, read)
         self._pass = library.RowPass(
-            [_node_argument(*each) for each in zip(nodes, lines, places, strict=True)],
+            [_node_argument(*each) for each in zip(nodes, lines, read, strict=True)],
             (seeds.node, seeds.slice.data_ptr(), seeds.value.data_ptr()),
             [_sink_argument(sink) for sink in sinks],
-            (offset.data_ptr(), slices.data_ptr(), len(blocks), slice_count),
-            windows.data_ptr(),
-            len(windows) == 1,
-            pivot,
-            band,
+            (offset.data_ptr(), slices.data_ptr(), len(blocks), carried.slice_count),
+            carried.windows.data_ptr(),
+            len(carried.windows) == 1,
+            carried.pivot,
+            carried.band,
             storage is torch.bfloat16,
         )
         self.storage = storage
@@ -163,7 +165,7 @@ def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _places(nodes: list[RowNode], term: ProductTerm | CombinationTerm) -> Tensor | None:
+def places(nodes: list[RowNode], term: ProductTerm | CombinationTerm) -> Tensor | None:
     """What a combination reads, int32, among the rows of all nodes, copies resolved; None for a product."""
     if isinstance(term, ProductTerm):
         return None

@@ -33,7 +33,7 @@ def _check(maps: Tensor, addend: Tensor | None) -> None:
     check_list(OP, "maps", maps, maps.dtype, (-1, -1))
     if addend is not None:
         check_list(OP, "addend", addend, maps.dtype, (maps.shape[0],))
-        check_devices(OP, maps.device, {"addend": addend})
+        check_devices(OP, "maps", maps.device, {"addend": addend})
 
 
 def row_sums_reference(maps: Tensor, addend: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -70,7 +70,7 @@ def _check(
         raise InputError(f"{OP}: maps is {maps.dtype} on {maps.device}, weight {weight.dtype} on {weight.device}.")
     if bias is not None:
         check_list(OP, "bias", bias, maps.dtype, (weight.shape[0],))
-        check_devices(OP, maps.device, {"bias": bias})
+        check_devices(OP, "maps", maps.device, {"bias": bias})
     size = _out_size(weight, stride, padding, in_size)
     if winner is not None:
         check_winner(OP, maps, winner)

@@ -15,7 +15,7 @@ from fwdkern.engine.options import Options
 from fwdkern.engine.planner import Plan, Way
 from fwdkern.errors import BackendError, InputError
 from fwdkern.ops import native
-from fwdkern.ops.row_program import RowPass
+from fwdkern.ops.row_program import CompiledPass
 from tests.engine.rows.networks import Lambda, named
 from tests.networks.families import randomise
 from tests.oracle import assert_close
@@ -109,13 +109,13 @@ def way_of(plan: Plan, engine: str, mode: str, size: int | None = None) -> Way:
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Multiply-adds of every pass that runs from now on."""
     done: list[int] = []
-    original = RowPass.run
+    original = CompiledPass.run
 
-    def counting(self: RowPass) -> int:
+    def counting(self: CompiledPass) -> int:
         done.append(original(self))
         return done[-1]
 
-    monkeypatch.setattr(RowPass, "run", counting)
+    monkeypatch.setattr(CompiledPass, "run", counting)
     return done
 
 

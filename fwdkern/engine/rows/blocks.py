@@ -33,14 +33,15 @@ def make_blocks(features: Features, shape: tuple[int, ...], labels: Tensor, side
     channels, height, width = shape
     if features.kind == "segments":
         return _segment_blocks(features.count, labels.view(channels, height, width)[0])
-    return _tiles(height, width, side, channels if features.kind == "channels" else 1)
+    planes = channels if features.kind == "channels" else 1
+    return _tiles(height, width, side, planes, torch.get_default_device())
 
 
 @functools.lru_cache(maxsize=64)
-def _tiles(height: int, width: int, side: int, planes: int) -> list[Block]:
+def _tiles(height: int, width: int, side: int, planes: int, device: torch.device) -> list[Block]:
     blocks = []
-    number = torch.arange(height * width).view(height, width)
-    shift = torch.arange(planes)[:, None] * (height * width)
+    number = torch.arange(height * width, device=device).view(height, width)
+    shift = torch.arange(planes, device=device)[:, None] * (height * width)
     for y in range(0, height, side):
         for x in range(0, width, side):
             tile = (y, min(y + side, height), x, min(x + side, width))

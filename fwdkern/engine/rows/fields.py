@@ -16,7 +16,7 @@ def windows(tape: Tape, steps: list[int], blocks: list[Block], side: int | None)
     geometry alone and are remembered with the network.
 
     Returns:
-        int64 ``[blocks, steps, 4]``, y0, y1, x0, x1; zeros where none meets them.
+        int64 ``[blocks, steps, 4]`` on the CPU, y0, y1, x0, x1; zeros where none meets them.
     """
     if side is None:
         return torch.stack([_reached(field, blocks) for field in _axis_fields(tape, steps)], 1)
@@ -30,7 +30,7 @@ def _axis_fields(tape: Tape, steps: list[int]) -> list[tuple[Tensor, Tensor]]:
     """Receptive fields along both axes of every step's grid: int ``[2, H]`` and ``[2, W]``, first and end position."""
     missing = [i for i in steps if i not in tape.geometry]
     for i, box in receptive_boxes(tape, missing).items() if missing else ():
-        box = box[:, 0].reshape(4, -1, *plane(tape.steps[i])[1])  # [4, C, H, W]
+        box = box[:, 0].cpu().reshape(4, -1, *plane(tape.steps[i])[1])  # [4, C, H, W]
         rows = torch.stack([box[0].amin((0, 2)), box[2].amax((0, 2))])
         columns = torch.stack([box[1].amin((0, 1)), box[3].amax((0, 1))])
         tape.geometry[i] = rows, columns
@@ -38,7 +38,7 @@ def _axis_fields(tape: Tape, steps: list[int]) -> list[tuple[Tensor, Tensor]]:
 
 
 def _reached(fields: tuple[Tensor, Tensor], blocks: list[Block]) -> Tensor:
-    corners = torch.tensor([block.rectangle for block in blocks])
+    corners = torch.tensor([block.rectangle for block in blocks], device="cpu")
     ends = []
     for axis, field in enumerate(fields):
         sides, inverse = corners[:, 2 * axis : 2 * axis + 2].unique(dim=0, return_inverse=True)

@@ -17,14 +17,13 @@ def forward_pass(
     blocks: list[Block],
     slice_count: int,
     sinks: list[Sink],
-    storage: torch.dtype,
 ) -> RowPass:
     """A pass that carries the maps of each block's slices to the sinks.
 
     Args:
         windows: int64 ``[blocks, nodes, 4]``, what each block reaches; x: input ``[C, H, W]`` or ``[F]``.
         labels: int64 ``[E]``, the slice of each input element.
-        sinks: their nodes are steps of the program; storage: the dtype of rows.
+        sinks: their nodes are steps of the program.
     """
     number = {i: k for k, i in enumerate(program.nodes)}
     nodes = [row_node(node, program, number) for node in program.nodes.values()]
@@ -34,7 +33,7 @@ def forward_pass(
         sink.node = number[sink.node]
     pivot = max((k for k, node in enumerate(nodes) if node.grid[0] > 1), default=len(nodes) - 1)
     ids = [block.ids.to(torch.int32) for block in blocks]
-    return RowPass(nodes, seeds, sinks, ids, slice_count, windows, pivot, 1, storage)
+    return RowPass(nodes, seeds, sinks, ids, slice_count, windows, pivot, band=1)
 
 
 def row_node(node: Node, program: Program, number: dict[int, int]) -> RowNode:

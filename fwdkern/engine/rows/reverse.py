@@ -22,15 +22,13 @@ def reverse_pass(
     labels: Tensor,
     scores: Tensor,
     origin: Tensor | None,
-    storage: torch.dtype,
 ) -> RowPass:
     """A pass that pulls targets, linear forms of one step's rows, back to the input.
 
     Args:
         targets: int32 ``[rows]``, the target that each row of the step belongs to with weight 1, −1 for none.
         chunks: the targets of each block; x: input ``[C, H, W]`` or ``[F]``; labels: int64 ``[E]``, the slice of each
-            of its elements; scores: zeros ``[targets, slices]``, or windows ``[targets, h, w]`` at ``origin``;
-            storage: the dtype of rows.
+            of its elements; scores: zeros ``[targets, slices]``, or windows ``[targets, h, w]`` at ``origin``.
     """
     nodes = _Transposed(program, step).nodes
     sink = _sink(features, nodes[-1], program.nodes[0], x, labels, len(nodes))
@@ -38,11 +36,9 @@ def reverse_pass(
     width = x.shape[-1]
     target = Sink(len(nodes) - 1, sink[1], scores, transposed=True, origin=origin, image=width)
     pivot = max(k for k, node in enumerate(nodes) if k == 0 or node.grid[0] > 1)
-    windows = torch.tensor([[[0, node.grid[0], 0, node.grid[1]] for node in nodes]])
+    windows = torch.tensor([[[0, node.grid[0], 0, node.grid[1]] for node in nodes]], device="cpu")
     count = int(chunks[-1][-1]) + 1
-    return RowPass(
-        nodes, Seeds(0, targets, torch.ones(len(targets))), [target], chunks, count, windows, pivot, BAND, storage
-    )
+    return RowPass(nodes, Seeds(0, targets, torch.ones(len(targets))), [target], chunks, count, windows, pivot, BAND)
 
 
 def _sink(

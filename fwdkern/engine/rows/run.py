@@ -1,5 +1,6 @@
 """Requests served by active rows, one input at a time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -7,13 +8,17 @@ from torch import Tensor
 
 from fwdkern.engine.features import Features
 from fwdkern.engine.rows.blocks import make_blocks
+from fwdkern.engine.rows.device import DevicePass
 from fwdkern.engine.rows.fields import windows
 from fwdkern.engine.rows.forward import forward_pass
 from fwdkern.engine.rows.lists import RowList
 from fwdkern.engine.rows.program import Program
 from fwdkern.engine.rows.reverse import reverse_pass
 from fwdkern.engine.tape import Tape
-from fwdkern.ops.row_program import Sink
+from fwdkern.ops.row_program import CompiledPass, RowPass, Sink
+
+# Makes a pass ready to run.
+Carry = Callable[[RowPass], CompiledPass | DevicePass]
 
 
 @dataclass
@@ -38,7 +43,7 @@ def run_forward(
     labels: Tensor,
     outputs: list[Output],
     side: int,
-    storage: torch.dtype,
+    carry: Carry,
 ) -> None:
     """Fill the outputs in forward mode; ``tape`` is of a single input, ``labels`` ``[E]`` its slices."""
     x = tape.input[0]
@@ -46,7 +51,7 @@ def run_forward(
     reached = windows(tape, list(program.nodes), blocks, None if features.kind == "segments" else side)
     image = tuple(x.shape[1:]) if features.kind == "pixels" and x.dim() == 3 else None
     sinks = [_sink(output, program.nodes[output.step].rows, image) for output in outputs]
-    forward_pass(program, reached, x, labels, blocks, features.count, sinks, storage).run()
+    carry(forward_pass(program, reached, x, labels, blocks, features.count, sinks)).run()
     for output in outputs:
         _repeat(output)
 
@@ -57,10 +62,11 @@ def _sink(output: Output, rows: RowList, image: tuple[int, ...] | None) -> Sink:
     else:
         slot = _first_places(output.flat, rows)[rows.unit]
     scores, origin = output.scores, output.origin
+    width = 0 if image is None else image[1]
     if origin is None and image is not None:
         # Tiles of pixels are copied line by line into whole images as into windows of that size.
         scores, origin = scores.view(-1, *image), torch.zeros(len(scores), 2, dtype=torch.int64)
-    return Sink(output.step, slot, scores, accumulate=output.flat is None, origin=origin)
+    return Sink(output.step, slot, scores, accumulate=output.flat is None, origin=origin, image=width)
 
 
 def run_reverse(
@@ -70,7 +76,7 @@ def run_reverse(
     labels: Tensor,
     output: Output,
     chunk: int,
-    storage: torch.dtype,
+    carry: Carry,
 ) -> None:
     """Fill one output in reverse mode, ``chunk`` targets at a time."""
     rows = program.nodes[output.step].rows
@@ -79,9 +85,8 @@ def run_reverse(
     else:
         targets = _first_places(output.flat, rows)[rows.unit].to(torch.int32)
     chunks = list(torch.arange(len(output.scores), dtype=torch.int32).split(chunk))
-    reverse_pass(
-        program, output.step, targets, chunks, features, tape.input[0], labels, output.scores, output.origin, storage
-    ).run()
+    x, scores = tape.input[0], output.scores
+    carry(reverse_pass(program, output.step, targets, chunks, features, x, labels, scores, output.origin)).run()
     _repeat(output)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import fwdkern
 from fwdkern import FusedModel, Relevance
 from fwdkern.engine.units import parse_units
-from fwdkern.ops.row_program import RowPass
+from fwdkern.ops.row_program import CompiledPass
 from tests import data as real
 from tests.engine.rows.networks import NAMED, Drawn, image_networks, named, vector_networks
 from tests.networks.families import randomise
@@ -348,16 +348,16 @@ def test_interrupted_parts_stay_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = fused("output larger than a tile")
     request = {"backend": "cpu", "mode": "forward"}
     expected = net.attribute_units(x, "2", **request)
-    calls, original = 0, RowPass.run
+    calls, original = 0, CompiledPass.run
 
-    def interrupted(self: RowPass) -> int:
+    def interrupted(self: CompiledPass) -> int:
         nonlocal calls
         calls += 1
         if calls > 2:
             raise KeyboardInterrupt
         return original(self)
 
-    monkeypatch.setattr(RowPass, "run", interrupted)
+    monkeypatch.setattr(CompiledPass, "run", interrupted)
     parts = []
     with pytest.raises(KeyboardInterrupt):
         for part in net.iter_units(x, "2", memory=1_000_000, **request):
@@ -368,7 +368,7 @@ def test_interrupted_parts_stay_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_close(torch.cat([part.scores for part in parts], 1), expected.scores[:, :done], TOLERANCE)
     assert torch.equal(torch.cat([part.units for part in parts]), expected.units[:done])
     # The network serves on.
-    monkeypatch.setattr(RowPass, "run", original)
+    monkeypatch.setattr(CompiledPass, "run", original)
     assert torch.equal(net.attribute_units(x, "2", **request).scores, expected.scores)
 
 

@@ -10,7 +10,7 @@ pip := $(bin)/python -m pip install --quiet --quiet --disable-pip-version-check
 native_sources := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint native sanitize bench clean
+.PHONY: help demo test lint native sanitize bench gpu clean
 
 help:
 	@echo "make demo      install into $(VENV), build the native library, draw pictures into $(OUT)/"
@@ -19,6 +19,7 @@ help:
 	@echo "make native    build the C++ library and run its tests"
 	@echo "make sanitize  the C++ tests under the address and undefined-behaviour sanitizers"
 	@echo "make bench     speed beside rivals, into benchmarks/results/"
+	@echo "make gpu       on a machine with a GPU: its tests and benchmarks, with the packages of $(PYTHON), no network"
 	@echo "make clean     remove everything that make has written"
 	@echo "Settings: PYTHON=$(PYTHON) TORCH=$(TORCH) VENV=$(VENV) OUT=$(OUT)"
 
@@ -35,6 +36,14 @@ lint: $(VENV)/.tools
 
 bench: $(VENV)/.tools
 	@$(bin)/python -m benchmarks
+
+# The packages are those that the machine has: torch for CUDA brings triton along.
+gpu:
+	@$(PYTHON) -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None and "$(PYTHON) has no torch")'
+	@$(PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available() and "there is no GPU that torch can use")'
+	@$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable .
+	@TRITON_INTERPRET=0 $(PYTHON) -m pytest -q tests/gpu
+	@$(PYTHON) -m benchmarks --gpu
 
 native: build/cmake/.configured
 	@$(bin)/cmake --build build/cmake -- --quiet

@@ -155,6 +155,8 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
 
 
 def _processor() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -164,6 +166,8 @@ def _processor() -> str:
 
 
 def _captum() -> str:
-    import captum
-
-    return captum.__version__
+    try:
+        import captum
+    except ImportError:
+        return "absent"
+    return str(captum.__version__)

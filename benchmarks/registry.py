@@ -3,7 +3,7 @@
 import functools
 
 from benchmarks.workload import Goal, Workload
-from benchmarks.workloads import classes, kernel, layers, units
+from benchmarks.workloads import classes, gpu, kernel, layers, units
 
 _LAYERS = ((64, 32, 192), (256, 14, 192), (512, 14, 96))  # channels, side, slices
 
@@ -60,6 +60,37 @@ WORKLOADS = [
     ),
 ]
 
+GPU_WORKLOADS = [
+    *(
+        Workload(
+            f"gpu-gathered-gemm-{channels}x{side}x{slices}-density-{density}",
+            f"gathered_gemm 3×3 in tf32, {channels} channels, {side}², {slices} slices, density {density}",
+            functools.partial(gpu.kernel, channels, side, slices, density, "cuda"),
+            [Goal("share", 0.5)],
+        )
+        for density in (0.15, 0.3, 1.0)
+        for channels, side, slices in ((256, 14, 256), (512, 14, 512))
+    ),
+    Workload(
+        "gpu-resnet50-layer3",
+        "Shaped as ResNet-50 224², all 200 704 units of layer3, streamed",
+        functools.partial(gpu.units, gpu.resnet50_layer3, 224, 512, "cuda"),
+        [Goal("speed-up", 5)],
+    ),
+    Workload(
+        "gpu-vgg16-block4",
+        "Shaped as VGG-16 224², all 401 408 units of block 4, streamed",
+        functools.partial(gpu.units, gpu.vgg_block4, 224, 256, "cuda"),
+        [Goal("speed-up", 5)],
+    ),
+    Workload(
+        "gpu-squeezenet-1000-classes",
+        "SqueezeNet 1.1 224², all 1000 class maps of one photograph",
+        functools.partial(gpu.classes, "cuda"),
+        [Goal("speed-up", 5, "vmap(vjp)")],
+    ),
+]
+
 
 def find(name: str) -> Workload:
     """The workload of that name.
@@ -67,7 +98,7 @@ def find(name: str) -> Workload:
     Raises:
         KeyError: there is none; the message lists all.
     """
-    for workload in WORKLOADS:
+    for workload in (*WORKLOADS, *GPU_WORKLOADS):
         if workload.name == name:
             return workload
     raise KeyError(f"no workload is called {name!r}; there are {', '.join(w.name for w in WORKLOADS)}")

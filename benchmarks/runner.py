@@ -11,7 +11,7 @@ from benchmarks import memory
 from benchmarks.gate import WrongResult, check
 from benchmarks.networks import Absent
 from benchmarks.record import Figure, Result, Verdict
-from benchmarks.timing import MM_SIDE, Effort, interleaved, mm_run, seconds_of
+from benchmarks.timing import Effort, interleaved, mm_run, mm_side, seconds_of
 from benchmarks.workload import Contender, Goal, Sample, Task, Workload
 
 _MM = "torch.mm"
@@ -32,8 +32,8 @@ def run(workload: Workload, effort: Effort, with_memory: bool, say: Callable[[st
     ]
     right = {e.contender.name: e.contender.variants[e.variant] for e in entries if not e.wrong}
     say(f"{workload.name}: {len(right)} contenders in turn")
-    taken = interleaved({_MM: mm_run(), **right}, effort)
-    mm_rate = MM_SIDE**3 / statistics.median(taken[_MM])
+    taken = interleaved({_MM: mm_run(task.device), **right}, effort)
+    mm_rate = mm_side(task.device) ** 3 / statistics.median(taken[_MM])
     figures = [_figure(entry, taken.get(entry.contender.name, [])) for entry in entries]
     if with_memory:
         figures = [_with_memory(workload, figure, figures, say) for figure in figures]

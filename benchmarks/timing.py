@@ -19,10 +19,19 @@ class Effort:
 
 
 def seconds_of(run: Callable[[], Any]) -> float:
-    """Wall-clock seconds of one call."""
+    """Wall-clock seconds of one call; with a GPU, from its being idle with a cold L2 to its being idle again."""
+    _settle(cold=True)
     start = time.perf_counter()
     run()
+    _settle(cold=False)
     return time.perf_counter() - start
+
+
+def _settle(cold: bool) -> None:
+    if torch.cuda.is_available():
+        if cold:
+            torch.zeros(2**28, dtype=torch.uint8, device="cuda")  # several times any L2
+        torch.cuda.synchronize()
 
 
 def interleaved(runs: dict[str, Callable[[], Any]], effort: Effort) -> dict[str, list[float]]:
@@ -38,7 +47,13 @@ def interleaved(runs: dict[str, Callable[[], Any]], effort: Effort) -> dict[str,
     return taken
 
 
-def mm_run() -> Callable[[], Any]:
-    """The product whose rate is the ceiling: 1024³ in float32, MM_SIDE**3 multiply-adds."""
-    square = torch.randn(MM_SIDE, MM_SIDE, generator=torch.Generator().manual_seed(0))
+def mm_run(device: str = "cpu") -> Callable[[], Any]:
+    """The product whose rate is the ceiling, in float32: mm_side(device)**3 multiply-adds."""
+    side = mm_side(device)
+    square = torch.randn(side, side, generator=torch.Generator().manual_seed(0)).to(device)
     return lambda: square @ square
+
+
+def mm_side(device: str) -> int:
+    """Large enough for the device's full rate."""
+    return MM_SIDE if device == "cpu" else 8192

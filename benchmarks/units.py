@@ -54,6 +54,7 @@ class UnitMaps:
 
     def of_slices(self, result: Tensor, pixels: range) -> Sample:
         """result: [slices, units], the maps' values at some pixels."""
+        result = result.cpu()
         maps = torch.zeros(len(self.sample), self.pixels)
         covered = torch.zeros(1, self.pixels, dtype=torch.bool)
         maps[:, pixels.start : pixels.stop] = result[:, self.sample].T
@@ -62,6 +63,7 @@ class UnitMaps:
 
     def of_units(self, result: Tensor, units: Tensor) -> Sample:
         """result: [k, pixels], the maps of some units [k]."""
+        result, units = result.cpu(), units.cpu()
         same = units == self.sample[:, None]  # [n, k]
         maps = result[same.int().argmax(1)]
         return Sample(maps, same.any(1, keepdim=True))

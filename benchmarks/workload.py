@@ -44,7 +44,7 @@ class Task:
     references: maps of the sampled units, each of them right (``units.by_autograd`` says why there are several); a map
     must be close to one of them.
     tolerance: largest error admitted, as a share of a map's largest entry.
-    multiplies: multiply-adds of the own way, counted exactly.
+    multiplies: multiply-adds of the own way, counted exactly. device: where it all runs.
     """
 
     contenders: list[Contender]
@@ -52,6 +52,7 @@ class Task:
     tolerance: float
     multiplies: Callable[[], float]
     yardstick_references: Callable[[], list[Sample]] | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
-"""Captum, as its users call it."""
+"""Captum, as its users call it; imported when it is called, since not every GPU machine has it."""
 
 import functools
 
 import torch
-from captum.attr import InputXGradient, NeuronGradient
 from torch import Tensor, nn
 
 from benchmarks.formats import in_both, in_format
@@ -20,6 +19,8 @@ def captum_loop(problem: UnitMaps, units: Tensor) -> Contender:
 
 def neurons(front: nn.Module, x: Tensor, units: Tensor, shape: tuple[int, ...]) -> Tensor:
     """[k, pixels]."""
+    from captum.attr import NeuronGradient
+
     # Captum asks for a module whose output the units are; a front need not end in one.
     network = nn.Sequential(front, nn.Identity())
     method = NeuronGradient(network, network[1])
@@ -30,6 +31,8 @@ def neurons(front: nn.Module, x: Tensor, units: Tensor, shape: tuple[int, ...]) 
 
 def classes(front: nn.Module, x: Tensor, units: Tensor, shape: tuple[int, ...]) -> Tensor:
     """[k, pixels]."""
+    from captum.attr import InputXGradient
+
     method = InputXGradient(front)
     x = x.detach().requires_grad_()
     return torch.stack([method.attribute(x, target=unit)[0].sum(0).flatten() for unit in units.tolist()]).detach()
@@ -43,5 +46,7 @@ def captum_batch(network: nn.Module, x: Tensor, targets: Tensor, layout: str) ->
 
 def one_each(network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
     """[B, pixels]."""
+    from captum.attr import InputXGradient
+
     x = x.detach().requires_grad_()
     return InputXGradient(network).attribute(x, target=targets).detach().sum(1).flatten(1)

@@ -31,7 +31,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one entry a measurement, which gives fixed figures."""
     calls: list[int] = []
 
-    def measure() -> Rates:
+    def measure(device: str) -> Rates:
+        assert device == "cpu"
         calls.append(1)
         return FAKE
 

@@ -150,7 +150,7 @@ def test_reverse_counts(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("side", [8, 16])
 def test_forward_counts(side: int, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     _, net, x = chain(groups)
-    monkeypatch.setattr(planner, "TILE_SIDE", side)
+    monkeypatch.setitem(planner.TILE_SIDE, "cpu", side)
     plan = net.plan(x, "4", mode="forward", backend="cpu")
     exact = 0
     for tile in tiles(side):

@@ -30,8 +30,8 @@ def references(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         DevicePass, storage=torch.float32, backend="torch", precision="ieee", memory=memory
     )
     monkeypatch.setattr(attribution.Job, "_carry", lambda job, carried: over_references(carried))
-    monkeypatch.setattr(planner, "TILE_SIDE", {"cpu": 3})
-    monkeypatch.setattr(planner, "REVERSE_CHUNKS", {"cpu": (7,)})
+    monkeypatch.setitem(planner.TILE_SIDE, "cpu", 3)
+    monkeypatch.setitem(planner.REVERSE_CHUNKS, "cpu", (7,))
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import fwdkern
 from fwdkern import FusedModel, Relevance
+from fwdkern.engine import planner
 from fwdkern.engine.units import parse_units
 from fwdkern.ops.row_program import CompiledPass
 from tests import data as real
@@ -209,7 +210,7 @@ def test_every_instruction_set(name: str, mode: str, isa: str) -> None:
 def test_tiles_that_do_not_divide_the_image(
     shape: tuple[int, int], side: int, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fwdkern.engine.planner.TILE_SIDE", side)
+    monkeypatch.setitem(planner.TILE_SIDE, "cpu", side)
     net, x = fused_tiles(), torch.randn(2, 2, *shape, generator=torch.Generator().manual_seed(0))
     assert net.plan(x, "3", backend="cpu", mode="forward").chosen.size == side
     for features in ("pixels", "channels")[: 2 if layout == "dense" else 1]:
@@ -220,7 +221,7 @@ def test_tiles_that_do_not_divide_the_image(
 
 @pytest.mark.parametrize("chunk", [1, 7])
 def test_targets_in_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fwdkern.engine.planner.REVERSE_CHUNKS", (chunk,))
+    monkeypatch.setitem(planner.REVERSE_CHUNKS, "cpu", (chunk,))
     net, x = fused("concatenated pools")
     last = net.layers[-1].name
     for units in ("all", "channels", torch.tensor([[2, 0, 0], [0, 1, 2], [2, 0, 0]])):

@@ -37,7 +37,7 @@ def _triton() -> str:
     if not torch.cuda.is_available():
         return "absent: there is no GPU that torch can use"
     obstacle = triton_obstacle("gathered_gemm", torch.device("cuda"), torch.float32)
-    return f"absent: {obstacle}" if obstacle else "Triton kernels on the GPU, for the operations in fwdkern.ops"
+    return f"absent: {obstacle}" if obstacle else "Triton kernels on the GPU"
 
 
 def _version() -> str:

@@ -56,7 +56,7 @@ class Job:
         ways = plan_dense(self.tape, self.steps, self.features.count, targets, self.options)
         notes = []
         backend, reason = rows_backend(self.tape, self.options)
-        worth = worth_rows(ways, self.features.count, targets)
+        worth = worth_rows(self.tape, self.steps, ways, self.features.count, targets)
         if backend and not worth and self.options.backend == "auto":
             backend, reason = None, "the dense engine is done before row lists are made"
         if backend:

@@ -30,9 +30,10 @@ TILE_SIDE = {"cpu": 8, "triton": 16}
 REVERSE_CHUNKS = {"cpu": (64, 128), "triton": (256,)}
 # Host seconds for one node of one block.
 _HOST = 2e-6
-# Fewer slices than this, or less seconds of dense work, are not worth compiling row lists for.
+# Fewer slices than this are not worth compiling row lists for.
 _FEW = 8
-_SMALL = 0.05
+# Host seconds of making them: for a layer, and for one of its units.
+_LAYER, _UNIT = 5e-4, 2e-8
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,11 @@ def plan_rows(
 
 
 def chunk_size(targets: int, most: int) -> int:
-    """Targets of one pass: as equal as whole vectors can be, so that threads end together."""
+    """Targets of one pass: as equal as whole vectors can be, so that threads end together, and at least two passes
+    where each has a vector."""
     most = max(1, min(targets, most))
-    even = -(-targets // -(-targets // most))
+    passes = max(-(-targets // most), 2 if targets >= 2 * ALIGNMENT else 1)
+    even = -(-targets // passes)
     vectors = min(-(-even // ALIGNMENT), most // ALIGNMENT)
     return vectors * ALIGNMENT or even
 
@@ -284,6 +287,10 @@ def choose(ways: list[Way], options: Options, notes: list[str]) -> Plan:
     return Plan(min(fitting, key=lambda way: way.seconds), ways, notes)
 
 
-def worth_rows(ways: list[Way], slices: int, targets: int) -> bool:
-    """Whether row lists can pay: enough slices to share each gathered weight, and work longer than making the lists."""
-    return min(slices, targets) >= _FEW and min(way.seconds for way in ways) > _SMALL
+def worth_rows(tape: Tape, steps: list[int], ways: list[Way], slices: int, targets: int) -> bool:
+    """Whether row lists can pay: enough slices to share each gathered weight, and dense work that takes longer than
+    making the lists of the first input and as long again for what they save."""
+    order = tape.ancestors(steps)
+    lists = len(order) * _LAYER + sum(tape.steps[i].value[0].numel() for i in order) * _UNIT
+    seconds = min(way.seconds for way in ways) / len(tape.input)
+    return min(slices, targets) >= _FEW and seconds > 2 * lists

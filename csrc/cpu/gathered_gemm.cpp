@@ -5,6 +5,7 @@
 
 #include "bfloat16.h"
 #include "fwdkern/parallel.h"
+#include "kernels_of.h"
 #include "position.h"
 
 namespace fwdkern {

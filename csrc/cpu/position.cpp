@@ -4,15 +4,6 @@
 
 namespace fwdkern {
 
-const GemmKernels& gemm_kernels_of(Isa isa) {
-#ifdef FWDKERN_X86
-    if (isa == Isa::avx512) return gemm_kernels_avx512;
-    if (isa == Isa::avx2) return gemm_kernels_avx2;
-#endif
-    (void)isa;
-    return gemm_kernels_scalar;
-}
-
 Span in_group(const RowList& rows, Span span, int64_t low, int64_t high) {
     const int32_t* begin = std::lower_bound(rows.channel + span.begin, rows.channel + span.end, low);
     const int32_t* end = std::lower_bound(begin, rows.channel + span.end, high);

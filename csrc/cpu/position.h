@@ -9,8 +9,6 @@
 
 namespace fwdkern {
 
-const GemmKernels& gemm_kernels_of(Isa isa);
-
 // Rows [begin, end) of a list.
 struct Span {
     int64_t begin, end;

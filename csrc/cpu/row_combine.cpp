@@ -5,7 +5,7 @@
 
 #include "bfloat16.h"
 #include "fwdkern/parallel.h"
-#include "row_combine_kernels.h"
+#include "kernels_of.h"
 
 namespace fwdkern {
 
@@ -13,15 +13,6 @@ namespace {
 
 // Multiply-adds that outweigh waking a thread; fewer than in a matrix product, since they wait for memory.
 constexpr int64_t kWorkPerThread = 1 << 17;
-
-const CombineKernels& kernels_of(Isa isa) {
-#ifdef FWDKERN_X86
-    if (isa == Isa::avx512) return combine_kernels_avx512;
-    if (isa == Isa::avx2) return combine_kernels_avx2;
-#endif
-    (void)isa;
-    return combine_kernels_scalar;
-}
 
 }  // namespace
 
@@ -37,7 +28,7 @@ const char* row_combine_error(const RowCombine& call) {
 
 void row_combine(const RowCombine& call, Isa isa, int threads) {
     if (call.slices == 0) return;
-    const auto combine = kernels_of(isa).combine[static_cast<int>(call.in.storage)];
+    const auto combine = combine_kernels_of(isa).combine[static_cast<int>(call.in.storage)];
     const int64_t row_bytes = call.in.stride * (call.in.storage == Storage::float32 ? 4 : 2);
     const bool narrow = call.out.storage == Storage::bfloat16;
     const int64_t work = (call.terms + call.out.rows) * call.slices;

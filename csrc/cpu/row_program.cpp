@@ -6,8 +6,8 @@
 
 #include "bfloat16.h"
 #include "fwdkern/parallel.h"
+#include "kernels_of.h"
 #include "position.h"
-#include "row_combine_kernels.h"
 
 namespace fwdkern {
 
@@ -94,15 +94,6 @@ std::vector<int64_t> ring_sizes(const RowPass& pass, const Rectangle* windows) {
     }
     for (int64_t n = 0; n < pass.node_count; ++n) most[n] += longest[n];
     return most;
-}
-
-const CombineKernels& combine_kernels_of(Isa isa) {
-#ifdef FWDKERN_X86
-    if (isa == Isa::avx512) return combine_kernels_avx512;
-    if (isa == Isa::avx2) return combine_kernels_avx2;
-#endif
-    (void)isa;
-    return combine_kernels_scalar;
 }
 
 bool fuses(const RowTerm& term) { return term.weight && !term.row_scale && term.groups == 1; }

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "fwdkern/parallel.h"
-#include "gate_kernels.h"
+#include "kernels_of.h"
 
 namespace fwdkern {
 
@@ -13,15 +13,6 @@ namespace {
 constexpr int64_t kWorkPerThread = 1 << 16;
 // Positions whose bytes are made together from planes of channels: they stay in L1.
 constexpr int64_t kBlock = 256;
-
-const GateKernels& kernels_of(Isa isa) {
-#ifdef FWDKERN_X86
-    if (isa == Isa::avx512) return gate_kernels_avx512;
-    if (isa == Isa::avx2) return gate_kernels_avx2;
-#endif
-    (void)isa;
-    return gate_kernels_scalar;
-}
 
 int threads_for(int64_t work, int threads) {
     return static_cast<int>(std::clamp<int64_t>(work / kWorkPerThread, 1, std::max(threads, 1)));
@@ -44,7 +35,7 @@ void pack_planes(const GateBits& call, const float* values, int64_t begin, int64
 }  // namespace
 
 void gate_bits(const GateBits& call, Isa isa, int threads) {
-    const GateKernels& kernels = kernels_of(isa);
+    const GateKernels& kernels = gate_kernels_of(isa);
     const int64_t bytes = gate_bytes(call.channels);
     const int64_t blocks = (call.positions + kBlock - 1) / kBlock;
     threads = threads_for(call.images * call.channels * call.positions, threads);
@@ -65,7 +56,7 @@ void gate_bits(const GateBits& call, Isa isa, int threads) {
 }
 
 void gate_maps(const GateMaps& call, Isa isa, int threads) {
-    const GateKernels& kernels = kernels_of(isa);
+    const GateKernels& kernels = gate_kernels_of(isa);
     const int64_t bytes = gate_bytes(call.channels);
     threads = threads_for(call.images * call.height * call.width * call.channels, threads);
     parallel_for(threads, call.images * call.height, [&](int, int64_t first, int64_t last) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "fwdkern/parallel.h"
-#include "max_pool_kernels.h"
+#include "kernels_of.h"
 
 namespace fwdkern {
 
@@ -13,15 +13,6 @@ namespace {
 constexpr int64_t kWorkPerThread = 1 << 16;
 constexpr int64_t kPlaces = 256;
 
-const PoolKernels& kernels_of(Isa isa) {
-#ifdef FWDKERN_X86
-    if (isa == Isa::avx512) return pool_kernels_avx512;
-    if (isa == Isa::avx2) return pool_kernels_avx2;
-#endif
-    (void)isa;
-    return pool_kernels_scalar;
-}
-
 int threads_for(int64_t work, int threads) {
     return static_cast<int>(std::clamp<int64_t>(work / kWorkPerThread, 1, std::max(threads, 1)));
 }
@@ -29,7 +20,7 @@ int threads_for(int64_t work, int threads) {
 }  // namespace
 
 void max_pool(const MaxPool& call, Isa isa, int threads) {
-    const PoolKernels& kernels = kernels_of(isa);
+    const PoolKernels& kernels = pool_kernels_of(isa);
     const int64_t c = call.channels;
     threads = threads_for(call.images * call.out_height * call.out_width * c * call.kernel_height * call.kernel_width, threads);
     parallel_for(threads, call.images * call.out_height, [&](int, int64_t begin, int64_t end) {
@@ -56,7 +47,7 @@ void max_pool(const MaxPool& call, Isa isa, int threads) {
 }
 
 void max_unpool_line(const MaxUnpool& call, Isa isa, int64_t image, int64_t y, float* line) {
-    const PoolKernels& kernels = kernels_of(isa);
+    const PoolKernels& kernels = pool_kernels_of(isa);
     const int64_t c = call.channels;
     const float* maps = call.out + image * call.image_stride;
     const uint8_t* winners = call.winner + image % call.winners * call.out_height * call.out_width * c;

@@ -6,7 +6,7 @@
 
 #include "fwdkern/gate.h"
 #include "fwdkern/parallel.h"
-#include "sparse_transpose_kernels.h"
+#include "kernels_of.h"
 
 namespace fwdkern {
 
@@ -14,15 +14,6 @@ namespace {
 
 // Entries read that outweigh waking a thread.
 constexpr int64_t kWorkPerThread = 1 << 15;
-
-const TransposeKernels& kernels_of(Isa isa) {
-#ifdef FWDKERN_X86
-    if (isa == Isa::avx512) return transpose_kernels_avx512;
-    if (isa == Isa::avx2) return transpose_kernels_avx2;
-#endif
-    (void)isa;
-    return transpose_kernels_scalar;
-}
 
 // Lines of the output that a thread takes at once. Lines of the input that meet two bands are read twice.
 int64_t band_of(int64_t out_height) { return std::max<int64_t>(8, out_height / 8); }
@@ -45,7 +36,7 @@ int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1)
 // Lines first to last of one image's output. Every entry of out adds its parts in the order of the input's positions,
 // whatever the bands.
 void fill_band(const SparseTranspose& call, Isa isa, int64_t image, int64_t band, Scratch& scratch) {
-    const TransposeKernels& kernels = kernels_of(isa);
+    const TransposeKernels& kernels = transpose_kernels_of(isa);
     const int64_t lines = band_of(call.out_height);
     const int64_t first = band * lines, last = std::min(call.out_height, first + lines);
     float* out = call.out + image * call.out_height * call.out_width * call.out_channels;

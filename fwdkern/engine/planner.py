@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fwdkern.engine.calibration import rates
@@ -12,7 +11,7 @@ from fwdkern.engine.features import Features
 from fwdkern.engine.memory import format_bytes
 from fwdkern.engine.options import Options
 from fwdkern.engine.rows.blocks import make_blocks
-from fwdkern.engine.rows.fields import windows
+from fwdkern.engine.rows.fields import integral_images, sums_inside, windows
 from fwdkern.engine.rows.geometry import mirrored_taps, taps
 from fwdkern.engine.rows.program import Combination, Node, Product, Program
 from fwdkern.engine.tape import Tape
@@ -194,8 +193,8 @@ class Counts:
         for i, node in program.nodes.items():
             if node.source is not None:
                 continue  # its readers read what it copies
-            self._rows[i] = _integral(node.rows.offset.diff().view(1, *node.rows.grid))
-            self._terms[i] = [_integral(_pairs(term, node, program)) for term in node.terms]
+            self._rows[i] = integral_images(node.rows.offset.diff().view(1, *node.rows.grid))
+            self._terms[i] = [integral_images(_pairs(term, node, program)) for term in node.terms]
             self.total += sum(int(integral[:, -1, -1].sum()) for integral in self._terms[i])
 
     def forward(self, reached: Tensor, slices: Tensor) -> tuple[float, float, int]:
@@ -209,12 +208,12 @@ class Counts:
         gathered = torch.zeros_like(slices)
         for i, rows in self._rows.items():
             own = reached[:, number[i]]
-            floats += _inside(rows, own[:, None]) * slices
+            floats += sums_inside(rows, own[:, None]) * slices
             for term, pairs in zip(self._program.nodes[i].terms, self._terms[i], strict=True):
                 inside = own[:, None]
                 if isinstance(term, Product):
                     inside = _readers(term, own, reached[:, number[term.parent]])
-                gathered += _inside(pairs, inside)
+                gathered += sums_inside(pairs, inside)
         return float((gathered * slices).sum()), float(gathered.sum()), int(floats.max())
 
 
@@ -250,23 +249,6 @@ def _readers(term: Product, own: Tensor, parent: Tensor) -> Tensor:
     shape = (len(own), y0.shape[1], x0.shape[1])
     wide = [y0[:, :, None], y1[:, :, None], x0[:, None, :], x1[:, None, :]]
     return torch.stack([side.expand(shape).flatten(1) for side in wide], 2)
-
-
-def _integral(planes: Tensor) -> Tensor:
-    """Integral images ``[T, H + 1, W + 1]`` of planes ``[T, H, W]``, on the CPU."""
-    return F.pad(planes.cpu().cumsum(1).cumsum(2), (1, 0, 1, 0))
-
-
-def _inside(integral: Tensor, corners: Tensor) -> Tensor:
-    """Sums of planes over rectangles ``[n, T, 4]`` (y0, y1, x0, x1), added up over T, by their integral images."""
-    count, height, width = integral.shape
-    y0, y1, x0, x1 = corners.unbind(2)
-    y0, y1 = y0.clamp(0, height - 1) * width, y1.clamp(0, height - 1) * width
-    x0, x1 = x0.clamp(0, width - 1), x1.clamp(0, width - 1)
-    flat = integral.flatten()
-    plane = torch.arange(count, device=integral.device) * (height * width)
-    y0, y1 = y0 + plane, y1 + plane
-    return (flat[y1 + x1] - flat[y0 + x1] - flat[y1 + x0] + flat[y0 + x0]).sum(1)
 
 
 def choose(ways: list[Way], options: Options, notes: list[str]) -> Plan:

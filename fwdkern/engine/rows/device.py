@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fwdkern.engine.rows.fields import integral_images, sums_inside
 from fwdkern.engine.window import crop
 from fwdkern.ops import gathered_gemm, row_combine
 from fwdkern.ops.contract import contract
@@ -52,7 +53,7 @@ class DevicePass:
         # [blocks, width], −1 beyond a block's last slice.
         self.slices = torch.stack([F.pad(block, (0, self.width - len(block)), value=-1) for block in blocks]).long()
         self.windows = carried.windows.cpu().expand(len(blocks), -1, -1)
-        self._rows_in = torch.stack([_inside(node.offset.diff(), node.grid, w) for node, w in self._windows()], 1)
+        self._rows_in = torch.stack([self._count(n, node.offset.diff()) for n, node in enumerate(nodes)], 1)
         self._terms_in = [[self._count_terms(n, term) for term in node.terms] for n, node in enumerate(nodes)]
         held = torch.tensor([node.source is None for node in nodes], device="cpu")
         self._held_rows = (self._rows_in * held).sum(1)  # [blocks]
@@ -93,15 +94,16 @@ class DevicePass:
             _Batch(self, first, last).run()
             first = last
 
-    def _windows(self) -> list[tuple[RowNode, Tensor]]:
-        return [(node, self.windows[:, n]) for n, node in enumerate(self.nodes)]
+    def _count(self, n: int, each: Tensor) -> Tensor:
+        """Sums of what a node has ``each`` ``[positions]`` inside its windows, int64 ``[blocks]``, on the host."""
+        return sums_inside(integral_images(each.view(1, *self.nodes[n].grid)), self.windows[:, n, None])
 
     def _count_terms(self, n: int, term: ProductTerm | CombinationTerm) -> Tensor | None:
         """Terms of a combination inside each block's window, int64 ``[blocks]``."""
         if isinstance(term, ProductTerm):
             return None
         node = self.nodes[n]
-        return _inside(term.offset[node.offset].diff(), node.grid, self.windows[:, n])
+        return self._count(n, term.offset[node.offset].diff())
 
 
 class _Batch:
@@ -270,10 +272,3 @@ class _Batch:
 
 def _coefficients(storage: torch.dtype) -> torch.dtype:
     return torch.float64 if storage is torch.float64 else torch.float32
-
-
-def _inside(count: Tensor, grid: tuple[int, int], windows: Tensor) -> Tensor:
-    """Sums of counts ``[H·W]`` over windows ``[blocks, 4]``, on the host."""
-    integral = F.pad(count.cpu().view(grid).cumsum(0).cumsum(1), (1, 0, 1, 0))
-    y0, y1, x0, x1 = windows.unbind(1)
-    return integral[y1, x1] - integral[y0, x1] - integral[y1, x0] + integral[y0, x0]

@@ -1,6 +1,7 @@
-"""Which positions of a layer see which pixels: windows of positions for blocks of pixels."""
+"""Which positions of a layer see which pixels: windows of positions for blocks of pixels, and sums inside them."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fwdkern.engine.dense import receptive_boxes
@@ -47,3 +48,20 @@ def _reached(fields: tuple[Tensor, Tensor], blocks: list[Block]) -> Tensor:
         ends.append((torch.stack([first, last], 1) * meets.amax(1, keepdim=True))[inverse])
     there = (ends[0][:, 1] > 0) & (ends[1][:, 1] > 0)
     return torch.cat(ends, 1) * there[:, None]
+
+
+def integral_images(planes: Tensor) -> Tensor:
+    """Integral images ``[T, H + 1, W + 1]`` of planes ``[T, H, W]``, on the CPU."""
+    return F.pad(planes.cpu().cumsum(1).cumsum(2), (1, 0, 1, 0))
+
+
+def sums_inside(integral: Tensor, corners: Tensor) -> Tensor:
+    """Sums of planes over rectangles ``[n, T, 4]`` (y0, y1, x0, x1), added up over T, by their integral images."""
+    count, height, width = integral.shape
+    y0, y1, x0, x1 = corners.unbind(2)
+    y0, y1 = y0.clamp(0, height - 1) * width, y1.clamp(0, height - 1) * width
+    x0, x1 = x0.clamp(0, width - 1), x1.clamp(0, width - 1)
+    flat = integral.flatten()
+    plane = torch.arange(count, device=integral.device) * (height * width)
+    y0, y1 = y0 + plane, y1 + plane
+    return (flat[y1 + x1] - flat[y0 + x1] - flat[y1 + x0] + flat[y0 + x0]).sum(1)

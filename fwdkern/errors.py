@@ -29,5 +29,9 @@ class BackendError(FwdkernError, RuntimeError):
     """A backend was asked for by name that cannot run here."""
 
 
+class DeviceMemoryError(FwdkernError, MemoryError):
+    """A GPU's memory ran out; what was taken for the request has been given back."""
+
+
 class CompletenessWarning(UserWarning):
     """The same finding as CompletenessError, when ``strict`` is off."""

@@ -1,7 +1,7 @@
 """From a tape and a request to a result."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from fwdkern.engine.completeness import PRECISION_TOLERANCE, TOLERANCE, check_completeness
 from fwdkern.engine.dense import bias_mass, forward_maps, receptive_boxes, reverse_maps
 from fwdkern.engine.features import Features
-from fwdkern.engine.memory import require_memory, zeros
+from fwdkern.engine.memory import format_bytes, free_bytes, release, require_memory, zeros
 from fwdkern.engine.options import Options
 from fwdkern.engine.planner import Plan, Way, choose, plan_dense, plan_rows, rows_backend, worth_rows
 from fwdkern.engine.rows.device import DevicePass
@@ -19,7 +19,7 @@ from fwdkern.engine.rows.run import Output, run_forward, run_reverse
 from fwdkern.engine.tape import Tape, record
 from fwdkern.engine.units import Units
 from fwdkern.engine.window import Window
-from fwdkern.errors import InputError
+from fwdkern.errors import DeviceMemoryError, InputError
 from fwdkern.graph import Network
 from fwdkern.ops.native import lend_threads
 from fwdkern.ops.row_program import CompiledPass, RowPass
@@ -76,16 +76,30 @@ class Job:
     @property
     def map_size(self) -> int:
         """Numbers in one map of the first request."""
-        window = self._windows(self.requests[0])
+        return self._map_size(self.requests[0])
+
+    def _map_size(self, request: Request) -> int:
+        window = self._windows(request)
         return torch.Size(self.features.shape if window is None else window.size).numel()
 
     def run(self) -> list[Relevance]:
-        """The results of all requests, in order."""
+        """The results of all requests, in order.
+
+        Raises:
+            DeviceMemoryError: a GPU's memory ran out; the message says what was needed and what would fit.
+        """
+        try:
+            return self._run()
+        except torch.OutOfMemoryError as error:
+            given = str(error).split(". ")[0]
+        # Behind the handler the pass's frames are gone, and with them its tensors.
+        raise self._out_of_memory(given)
+
+    def _run(self) -> list[Relevance]:
         windows = [self._windows(request) for request in self.requests]
         shapes = [self.features.shape if window is None else window.size for window in windows]
         x = self.tape.input
-        sizes = [len(x) * r.units.count * torch.Size(s).numel() for r, s in zip(self.requests, shapes, strict=True)]
-        require_memory(sum(sizes) * x.element_size(), "the maps of these units")
+        require_memory(self._result_bytes(), "the maps of these units", x.device)
         way = self.plan.chosen
         counts = [request.units.count for request in self.requests]
         scores = [zeros((len(x), count, *shape), x) for count, shape in zip(counts, shapes, strict=True)]
@@ -103,6 +117,36 @@ class Job:
             self._finish(request, part, own, window, way)
             for request, part, own, window in zip(self.requests, scores, masses, windows, strict=True)
         ]
+
+    def _result_bytes(self) -> int:
+        count = sum(len(self.tape.input) * request.units.count * self._map_size(request) for request in self.requests)
+        return count * self.tape.input.element_size()
+
+    def _out_of_memory(self, given: str) -> DeviceMemoryError:
+        """What a request that ran out of memory needed, and the ``memory=`` with which it fits."""
+        device, self._first, tried = self.tape.input.device, None, self.__dict__.pop("plan", None)
+        release(device)
+        free, result = free_bytes(device), self._result_bytes()
+        needs = f"its maps take {format_bytes(result)}"
+        advice = "ask for fewer units at a time (iter_units) or for fewer inputs"
+        if tried is not None:
+            needs += f", the work on them {format_bytes(tried.chosen.bytes)}"
+            # Half of what is left, since the count leaves out libraries and fragments.
+            room = min((free - result) // 2, tried.chosen.bytes // 2)
+            if self._fits(room):
+                advice = f'use memory="{format_bytes(room).replace(" ", "")}", which fits, or {advice}'
+        return DeviceMemoryError(
+            f"{device} ran out of memory on this request: {needs}, and {format_bytes(free)} are free. {given}. "
+            f"What was taken for it has been given back; {advice}"
+        )
+
+    def _fits(self, memory: int) -> bool:
+        """Whether the request has a way under another ``memory=``."""
+        options = replace(self.options, memory=memory)
+        try:
+            return memory > 0 and bool(Job(self.network, self.tape, self.requests, self.features, options).plan)
+        except (InputError, torch.OutOfMemoryError):
+            return False
 
     def _compiled(self, example: int) -> tuple[Tape, Program]:
         """Tape and program of one input of the batch; those of the first, which the plan is made of, are kept."""

@@ -3,7 +3,6 @@
 import re
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
@@ -31,15 +30,31 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def require_memory(size: int, what: str) -> None:
-    """Refuse a result that would not fit in free memory before any of it is computed."""
-    free = psutil.virtual_memory().available
+def free_bytes(device: torch.device) -> int:
+    """Bytes that are free on a device; on a GPU those among them that torch keeps for reuse."""
+    if device.type == "cuda":
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reusable
+    import psutil  # here, since a machine that only has what torch for CUDA brings may lack it
+
+    return int(psutil.virtual_memory().available)
+
+
+def require_memory(size: int, what: str, device: torch.device) -> None:
+    """Refuse a result that would not fit in the free memory of its device before any of it is computed."""
+    free = free_bytes(device)
     if size > free:
         raise InputError(
             f"{what} take {format_bytes(size)}, more than the {format_bytes(free)} that are free; ask for fewer "
             'units, for windows with layout="window", for parts with iter_units(memory="2GiB"), or for features as '
             "segments"
         )
+
+
+def release(device: torch.device) -> None:
+    """Give back what torch keeps for reuse on a GPU."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -55,9 +55,9 @@ def test_results_larger_than_free_memory_are_refused(monkeypatch: pytest.MonkeyP
     assert net.attribute_units(x, layer, torch.tensor([[0, 0, 0]])).scores.shape == (1, 1, 12, 12)
     with pytest.raises(InputError, match="more than the"):
         net.attribute_layers(x, [layer])
-    require_memory(free, "what fits")
+    require_memory(free, "what fits", torch.device("cpu"))
     with pytest.raises(InputError, match=r"^these take"):
-        require_memory(free + 1, "these")
+        require_memory(free + 1, "these", torch.device("cpu"))
 
 
 # Peak growth of a process over what it holds before the first part, in bytes; the part before warms caches up.

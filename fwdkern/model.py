@@ -7,17 +7,18 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from fwdkern.engine.attribution import Job, Request, union_boxes
+from fwdkern.engine import replay
+from fwdkern.engine.attribution import Job, Request, check, union_boxes
 from fwdkern.engine.checks import check_input
 from fwdkern.engine.decomposition import decompose
 from fwdkern.engine.dense import receptive_boxes
 from fwdkern.engine.features import parse_features
-from fwdkern.engine.memory import parse_bytes
+from fwdkern.engine.memory import parse_bytes, release
 from fwdkern.engine.options import parse_options
 from fwdkern.engine.planner import Plan
 from fwdkern.engine.tape import Tape, record
 from fwdkern.engine.units import parse_target, parse_units
-from fwdkern.errors import InputError, LayerError
+from fwdkern.errors import DeviceMemoryError, InputError, LayerError
 from fwdkern.graph import SOFTMAX, Layer, Network, build_network
 from fwdkern.relevance import Relevance
 from fwdkern.report import describe
@@ -101,6 +102,7 @@ class FusedModel(nn.Module):
         self._captured: dict[tuple[int, ...], Network] = {}
         self._input_shape = tuple(example.shape[1:])
         self._fields: dict[tuple[tuple[int, ...], str], Tensor] = {}
+        self._replays = replay.Replays()
 
     def forward(self, x: Tensor) -> Any:
         """The model's own output."""
@@ -175,10 +177,20 @@ class FusedModel(nn.Module):
         Returns:
             Relevance with scores ``[B, K, *features]``.
         """
-        tape, network = self._record(inputs)
-        request, note = self._class_request(network, tape, target)
         options = parse_options(bias, mode, "dense", backend, memory, strict, storage, precision)
-        (result,) = Job(network, tape, [request], parse_features(features, tape.input), options).run()
+        x, network = self._checked(inputs)
+        layer, note = _class_layer(network)
+        asked = replay.ask(network, layer, x, target, features, options)
+        finished = None if asked is None else self._replays.serve(asked, layer)
+        if finished is None:
+            tape = self._tape(network, x, [layer])
+            request = _class_request(tape, layer, target)
+            job = Job(network, tape, [request], parse_features(features, x), options)
+            (result,) = self._run(job)
+            if asked is not None:
+                self._replays.seen(asked, job.plan.chosen)
+        else:
+            result = check(finished, "dense", options)
         result.note = note
         return result
 
@@ -211,7 +223,7 @@ class FusedModel(nn.Module):
         options = parse_options(bias, mode, layout, backend, memory, strict, storage, precision)
         tape, network = self._record(inputs, name)
         request = _unit_request(tape, name, units)
-        return Job(network, tape, [request], parse_features(features, tape.input), options).run()[0]
+        return self._run(Job(network, tape, [request], parse_features(features, tape.input), options))[0]
 
     def iter_units(
         self,
@@ -245,7 +257,7 @@ class FusedModel(nn.Module):
                 part = whole
                 if size < count:
                     part = Request(whole.step, whole.units.part(start, min(start + size, count)), name)
-                yield Job(network, tape, [part], parsed, options).run()[0]
+                yield self._run(Job(network, tape, [part], parsed, options))[0]
 
         return parts()  # wrong arguments have raised by now, not at the first part
 
@@ -271,7 +283,7 @@ class FusedModel(nn.Module):
         options = parse_options(bias, "forward", layout, backend, memory, strict, storage, precision)
         tape, network = self._record(inputs, *asked.values())
         requests = [_unit_request(tape, name, "all") for name in dict.fromkeys(asked.values())]
-        results = Job(network, tape, requests, parse_features(features, tape.input), options).run()
+        results = self._run(Job(network, tape, requests, parse_features(features, tape.input), options))
         by_name = {result.layer: result for result in results}
         return {name: by_name[layer] for name, layer in asked.items()}
 
@@ -302,8 +314,8 @@ class FusedModel(nn.Module):
             raise InputError('bias="receptive_field" has no meaning for the rest row; use "uniform" or "separate"')
         name = self.layer(layer).name
         options = parse_options(bias, "auto", "dense", backend, memory, False)
-        tape, network = self._record(inputs, name)
-        request, _ = self._class_request(network, tape, target)
+        tape, network = self._record(inputs, name, None)
+        request = _class_request(tape, _class_layer(network)[0], target)
         own = _unit_request(tape, name, "all")
         return decompose(network, tape, request, own, top, parse_features(features, tape.input), options)
 
@@ -325,9 +337,9 @@ class FusedModel(nn.Module):
         engines, modes, multiply counts, predicted seconds and bytes."""
         options = parse_options("uniform", mode, layout, backend, memory, False, storage, precision)
         name = None if layer is None else self.layer(layer).name
-        tape, network = self._record(inputs, *([] if name is None else [name]))
+        tape, network = self._record(inputs, name)
         if name is None:
-            request, _ = self._class_request(network, tape, target)
+            request = _class_request(tape, _class_layer(network)[0], target)
         else:
             request = _unit_request(tape, name, units)
         return Job(network, tape, [request], parse_features(features, tape.input), options).plan
@@ -369,33 +381,59 @@ class FusedModel(nn.Module):
         for network in self._captured.values():
             network.module._apply(fn, recurse)
         self._fields.clear()
+        self._replays.clear()
         return super()._apply(fn, recurse)
 
+    def _record(self, inputs: Tensor, *layers: str | None) -> tuple[Tape, Network]:
+        """The tape at some inputs, with the values of these layers, None for the one of class scores."""
+        x, network = self._checked(inputs)
+        return self._tape(network, x, [_class_layer(network)[0] if name is None else name for name in layers]), network
+
     @torch.no_grad()
-    def _record(self, inputs: Tensor, *layers: str) -> tuple[Tape, Network]:
-        """The tape at some inputs, with the values of these layers and of the network's output."""
+    def _checked(self, inputs: Tensor) -> tuple[Tensor, Network]:
+        """The inputs, if maps can be computed for them, and the network captured at their size."""
         self._source.refuse_changes()
         weight: Tensor | None = next(self.network.parameters(), None)
         if weight is None and isinstance(inputs, Tensor) and inputs.is_floating_point():
             weight = inputs  # a network without weights runs in any dtype and on any device
         dtype, device = (torch.float32, torch.device("cpu")) if weight is None else (weight.dtype, weight.device)
         x = check_input(inputs, self._input_shape, dtype, device)
-        network = self._network_for(x)
-        output = network.index.get(network.output or "")
-        keep = [*layers, *((output.name, *output.parents) if output else ())]
-        return record(network, x, keep), network
+        return x, self._network_for(x)
 
-    def _class_request(self, network: Network, tape: Tape, target: object) -> tuple[Request, str]:
-        """The request for class scores, and what a reader of its maps must know."""
-        if network.output is None:
-            raise InputError("this network does not return one tensor that depends on its input; use attribute_units")
-        layer, note = network.index[network.output], ""
-        name = layer.name
-        if layer.operator in SOFTMAX:
-            name = layer.parents[0]
-            note = f"the maps explain {name!r}, the logits below {layer.name!r}"
-        step = tape.find(name)
-        return Request(step, parse_target(target, tape.steps[step].value), name), note
+    def _tape(self, network: Network, x: Tensor, layers: list[str]) -> Tape:
+        try:
+            return record(network, x, layers)
+        except torch.OutOfMemoryError as error:
+            given = str(error).split(". ")[0]
+        self._replays.clear()
+        release(x.device)
+        raise DeviceMemoryError(
+            f"{x.device} ran out of memory in the plain forward pass of inputs {list(x.shape)}. {given}. What was "
+            "taken for it has been given back; ask for fewer inputs at a time"
+        )
+
+    def _run(self, job: Job) -> list[Relevance]:
+        try:
+            return job.run()
+        except DeviceMemoryError:
+            self._replays.clear()
+            raise
+
+
+def _class_layer(network: Network) -> tuple[str, str]:
+    """The layer of class scores, and what a reader of its maps must know."""
+    if network.output is None:
+        raise InputError("this network does not return one tensor that depends on its input; use attribute_units")
+    layer = network.index[network.output]
+    if layer.operator in SOFTMAX:
+        name = layer.parents[0]
+        return name, f"the maps explain {name!r}, the logits below {layer.name!r}"
+    return layer.name, ""
+
+
+def _class_request(tape: Tape, layer: str, target: object) -> Request:
+    step = tape.find(layer)
+    return Request(step, parse_target(target, tape.steps[step].value), layer)
 
 
 def _unit_request(tape: Tape, name: str, units: str | Tensor) -> Request:

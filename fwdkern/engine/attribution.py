@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +26,14 @@ from fwdkern.ops.native import lend_threads
 from fwdkern.ops.row_program import CompiledPass, RowPass
 from fwdkern.ops.row_sums import row_sums
 from fwdkern.relevance import Relevance
+
+
+class Finished(NamedTuple):
+    """A result that nobody has checked yet, and the sums ``[B, K]`` of its maps' elements and of their magnitudes."""
+
+    result: Relevance
+    sums: Tensor
+    magnitude: Tensor
 
 
 @dataclass(frozen=True)
@@ -114,9 +123,17 @@ class Job:
             mass = bias_mass(self.tape, self.steps)
             masses = [request.units.gather(mass[request.step]) for request in self.requests]
         return [
-            self._finish(request, part, own, window, way)
+            check(self._finish(request, part, own, window, way), way.engine, self.options)
             for request, part, own, window in zip(self.requests, scores, masses, windows, strict=True)
         ]
+
+    def static(self, way: Way) -> Finished:
+        """One dense reverse pass for the one request, without whatever reads the device or depends on what it holds."""
+        (request,) = self.requests
+        x = self.tape.input
+        scores = x.new_zeros(len(x), request.units.count, *self.features.shape)
+        mass = self._run_dense_reverse(way, scores, None)
+        return self._finish(request, scores, mass, None, way)
 
     def _result_bytes(self) -> int:
         count = sum(len(self.tape.input) * request.units.count * self._map_size(request) for request in self.requests)
@@ -238,7 +255,7 @@ class Job:
         examples = 1 if request.units.flat is None else len(request.units.flat)
         return torch.stack([union_boxes(request.units, boxes, example) for example in range(examples)])
 
-    def _finish(self, request: Request, scores: Tensor, mass: Tensor, window: Window | None, way: Way) -> Relevance:
+    def _finish(self, request: Request, scores: Tensor, mass: Tensor, window: Window | None, way: Way) -> Finished:
         positions = _positions(self.tape.input)
         outside, addend = None, None
         if self.options.bias == "uniform":
@@ -266,11 +283,7 @@ class Job:
             origin=None if window is None else window.origin.expand(len(scores), -1, -1),
             outside=outside,
         )
-        tolerance = TOLERANCE[scores.dtype]
-        if way.engine == "rows":
-            tolerance = max(tolerance, TOLERANCE[self.options.storage], PRECISION_TOLERANCE[self.options.precision])
-        check_completeness(result, sums.view_as(mass), magnitude.view_as(mass), tolerance, self.options.strict)
-        return result
+        return Finished(result, sums.view_as(mass), magnitude.view_as(mass))
 
     def _spread_over_fields(self, request: Request, scores: Tensor, mass: Tensor, window: Window | None) -> None:
         fields = self._fields(request)
@@ -283,6 +296,15 @@ class Job:
                 weights = field_weights(own, self.tape.input, window.of(example), scores.dtype)
                 weights = weights.view_as(scores[example])
             scores[example] += weights * mass[example].view(-1, *[1] * (scores.dim() - 2))
+
+
+def check(finished: Finished, engine: str, options: Options) -> Relevance:
+    """A result whose maps are complete; warns, or raises if ``strict``, where one is not."""
+    tolerance = TOLERANCE[finished.result.scores.dtype]
+    if engine == "rows":
+        tolerance = max(tolerance, TOLERANCE[options.storage], PRECISION_TOLERANCE[options.precision])
+    check_completeness(*finished, tolerance, options.strict)
+    return finished.result
 
 
 def _positions(x: Tensor) -> int:

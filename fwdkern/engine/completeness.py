@@ -1,5 +1,6 @@
 """Whether maps sum to their units' values."""
 
+import sys
 import warnings
 
 import torch
@@ -39,7 +40,15 @@ def check_completeness(result: Relevance, sums: Tensor, magnitude: Tensor, toler
     )
     if strict:
         raise CompletenessError(message)
-    warnings.warn(message, CompletenessWarning, stacklevel=6)
+    warnings.warn(message, CompletenessWarning, stacklevel=_frames_to_caller())
+
+
+def _frames_to_caller() -> int:
+    """How many frames above the function that asks the caller of this package stands."""
+    frame, count = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "fwdkern":
+        frame, count = frame.f_back, count + 1
+    return count
 
 
 def _largest(relative: Tensor) -> float:

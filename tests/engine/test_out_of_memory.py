@@ -57,9 +57,7 @@ def test_the_message_gives_bytes_and_what_fits(
     assert ask(net, fits).delta.abs().max() < 1e-4  # the process is usable, and the advice is right
 
 
-def test_nothing_is_kept(
-    net: FusedModel, taken: list[weakref.ref[Tensor]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_kept(net: FusedModel, taken: list[weakref.ref[Tensor]], monkeypatch: pytest.MonkeyPatch) -> None:
     released: list[torch.device] = []
     monkeypatch.setattr(attribution, "release", released.append)
     with pytest.raises(FwdkernError) as raised:

@@ -88,7 +88,7 @@ def concatenated(samples: Iterable[Sample]) -> Sample:
 def multiplies_of_layers(net: FusedModel, x: Tensor, layers: Iterable[str]) -> float:
     """Multiply-adds of one pass to several layers; ``net.plan`` counts single requests only."""
     layers = list(layers)
-    tape, network = net._record(x, *layers)
+    tape, network = net._record(x, "ieee", *layers)
     steps = {name: tape.find(name) for name in layers}
     requests = [Request(i, parse_units("all", tape.steps[i].value, name), name) for name, i in steps.items()]
     options = parse_options("uniform", "forward", "window", "auto", "2GiB", False)

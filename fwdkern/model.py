@@ -16,6 +16,7 @@ from fwdkern.engine.features import parse_features
 from fwdkern.engine.memory import parse_bytes, release
 from fwdkern.engine.options import parse_options
 from fwdkern.engine.planner import Plan
+from fwdkern.engine.rounding import rounding
 from fwdkern.engine.tape import Tape, record
 from fwdkern.engine.units import parse_target, parse_units
 from fwdkern.errors import DeviceMemoryError, InputError, LayerError
@@ -183,7 +184,7 @@ class FusedModel(nn.Module):
         asked = replay.ask(network, layer, x, target, features, options)
         finished = None if asked is None else self._replays.serve(asked, layer)
         if finished is None:
-            tape = self._tape(network, x, [layer])
+            tape = self._tape(network, x, [layer], precision)
             request = _class_request(tape, layer, target)
             job = Job(network, tape, [request], parse_features(features, x), options)
             (result,) = self._run(job)
@@ -221,7 +222,7 @@ class FusedModel(nn.Module):
         """
         name = self.layer(layer).name
         options = parse_options(bias, mode, layout, backend, memory, strict, storage, precision)
-        tape, network = self._record(inputs, name)
+        tape, network = self._record(inputs, precision, name)
         request = _unit_request(tape, name, units)
         return self._run(Job(network, tape, [request], parse_features(features, tape.input), options))[0]
 
@@ -244,7 +245,7 @@ class FusedModel(nn.Module):
         name = self.layer(layer).name
         half = max(parse_bytes(memory) // 2, 1)
         options = parse_options(bias, mode, layout, backend, half, strict, storage, precision)
-        tape, network = self._record(inputs, name)
+        tape, network = self._record(inputs, precision, name)
         parsed = parse_features(features, tape.input)
         whole = _unit_request(tape, name, units)
         # Beside a part's maps the check holds a float64 copy of some of them.
@@ -281,7 +282,7 @@ class FusedModel(nn.Module):
         if not asked:
             raise InputError("layers: no layer was asked for")
         options = parse_options(bias, "forward", layout, backend, memory, strict, storage, precision)
-        tape, network = self._record(inputs, *asked.values())
+        tape, network = self._record(inputs, precision, *asked.values())
         requests = [_unit_request(tape, name, "all") for name in dict.fromkeys(asked.values())]
         results = self._run(Job(network, tape, requests, parse_features(features, tape.input), options))
         by_name = {result.layer: result for result in results}
@@ -314,10 +315,11 @@ class FusedModel(nn.Module):
             raise InputError('bias="receptive_field" has no meaning for the rest row; use "uniform" or "separate"')
         name = self.layer(layer).name
         options = parse_options(bias, "auto", "dense", backend, memory, False)
-        tape, network = self._record(inputs, name, None)
+        tape, network = self._record(inputs, options.precision, name, None)
         request = _class_request(tape, _class_layer(network)[0], target)
         own = _unit_request(tape, name, "all")
-        return decompose(network, tape, request, own, top, parse_features(features, tape.input), options)
+        with rounding(options.precision, tape.input.device):
+            return decompose(network, tape, request, own, top, parse_features(features, tape.input), options)
 
     def plan(
         self,
@@ -337,7 +339,7 @@ class FusedModel(nn.Module):
         engines, modes, multiply counts, predicted seconds and bytes."""
         options = parse_options("uniform", mode, layout, backend, memory, False, storage, precision)
         name = None if layer is None else self.layer(layer).name
-        tape, network = self._record(inputs, name)
+        tape, network = self._record(inputs, precision, name)
         if name is None:
             request = _class_request(tape, _class_layer(network)[0], target)
         else:
@@ -384,10 +386,11 @@ class FusedModel(nn.Module):
         self._replays.clear()
         return super()._apply(fn, recurse)
 
-    def _record(self, inputs: Tensor, *layers: str | None) -> tuple[Tape, Network]:
+    def _record(self, inputs: Tensor, precision: str, *layers: str | None) -> tuple[Tape, Network]:
         """The tape at some inputs, with the values of these layers, None for the one of class scores."""
         x, network = self._checked(inputs)
-        return self._tape(network, x, [_class_layer(network)[0] if name is None else name for name in layers]), network
+        names = [_class_layer(network)[0] if name is None else name for name in layers]
+        return self._tape(network, x, names, precision), network
 
     @torch.no_grad()
     def _checked(self, inputs: Tensor) -> tuple[Tensor, Network]:
@@ -400,9 +403,10 @@ class FusedModel(nn.Module):
         x = check_input(inputs, self._input_shape, dtype, device)
         return x, self._network_for(x)
 
-    def _tape(self, network: Network, x: Tensor, layers: list[str]) -> Tape:
+    def _tape(self, network: Network, x: Tensor, layers: list[str], precision: str) -> Tape:
         try:
-            return record(network, x, layers)
+            with rounding(precision, x.device):
+                return record(network, x, layers)
         except torch.OutOfMemoryError as error:
             given = str(error).split(". ")[0]
         self._replays.clear()

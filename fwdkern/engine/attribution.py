@@ -14,6 +14,7 @@ from fwdkern.engine.features import Features
 from fwdkern.engine.memory import format_bytes, free_bytes, release, require_memory, zeros
 from fwdkern.engine.options import Options
 from fwdkern.engine.planner import Plan, Way, choose, plan_dense, plan_rows, rows_backend, worth_rows
+from fwdkern.engine.rounding import rounding
 from fwdkern.engine.rows.device import DevicePass
 from fwdkern.engine.rows.program import NoRowForm, Program, compile_program
 from fwdkern.engine.rows.run import Output, run_forward, run_reverse
@@ -98,7 +99,8 @@ class Job:
             DeviceMemoryError: a GPU's memory ran out; the message says what was needed and what would fit.
         """
         try:
-            return self._run()
+            with rounding(self.options.precision, self.tape.input.device):
+                return self._run()
         except torch.OutOfMemoryError as error:
             given = str(error).split(". ")[0]
         # Behind the handler the pass's frames are gone, and with them its tensors.

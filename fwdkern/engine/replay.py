@@ -3,7 +3,7 @@ a GPU records as a CUDA graph and then replays.
 
 Such a request is some hundred small operators, which Python launches slower than a GPU works them off. A request of a
 kind that was not seen before runs as ever, which also warms up what libraries do lazily; the second one is recorded.
-What reads the device stays outside: the checks of inputs and of targets before a replay, that of completeness behind it.
+What reads the device stays outside: checks of inputs and targets before a replay, that of completeness behind it.
 
 Active rows are not recorded: how many there are, and so what is launched, differs from input to input.
 """
@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from fwdkern.engine.features import parse_features
 from fwdkern.engine.memory import release
 from fwdkern.engine.options import Options
 from fwdkern.engine.planner import Way
+from fwdkern.engine.rounding import rounding
 from fwdkern.engine.tape import record
 from fwdkern.engine.units import Units, parse_target
 from fwdkern.graph import Network
@@ -49,7 +50,7 @@ class Kind(NamedTuple):
     targets: int  # of each input, 0 for its top class
     features: str
     bias: str
-    rounding: tuple[Any, ...]
+    precision: str
 
 
 class Ask(NamedTuple):
@@ -66,12 +67,13 @@ def class_maps(
     network: Network, layer: str, features: str, options: Options, way: Way, x: Tensor, target: Tensor | None
 ) -> Finished:
     """The static function: forward pass, targets pulled back, maps and their sums. Reads nothing from the device."""
-    tape = record(network, x, [layer])
-    step = tape.find(layer)
-    value = tape.steps[step].value
-    chosen = value.argmax(1, keepdim=True) if target is None else target
-    request = Request(step, Units(tuple(value.shape[1:]), chosen, chosen), layer)
-    return Job(network, tape, [request], parse_features(features, x), options).static(way)
+    with rounding(options.precision, x.device):
+        tape = record(network, x, [layer])
+        step = tape.find(layer)
+        value = tape.steps[step].value
+        chosen = value.argmax(1, keepdim=True) if target is None else target
+        request = Request(step, Units(tuple(value.shape[1:]), chosen, chosen), layer)
+        return Job(network, tape, [request], parse_features(features, x), options).static(way)
 
 
 def ask(network: Network, layer: str, x: Tensor, target: object, features: object, options: Options) -> Ask | None:
@@ -103,7 +105,7 @@ def ask(network: Network, layer: str, x: Tensor, target: object, features: objec
         0 if chosen is None else chosen.shape[1],
         str(features),
         options.bias,
-        (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision),
+        options.precision,
     )
     return Ask(kind, network, x, chosen, options)
 
@@ -208,7 +210,8 @@ def record_graph(run: Callable[[], Finished], device: torch.device) -> tuple[Gra
 
 
 def _copied(result: Relevance) -> Relevance:
-    return replace(result, **{name: value.clone() for name, value in vars(result).items() if isinstance(value, Tensor)})
+    copies = {name: value.clone() for name, value in vars(result).items() if isinstance(value, Tensor)}
+    return replace(result, **copies)  # type: ignore[arg-type]
 
 
 def _on_gpu(x: Tensor) -> bool:

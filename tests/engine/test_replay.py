@@ -5,7 +5,7 @@ import copy
 import logging
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -133,7 +133,7 @@ def test_everything_is_made_on_the_device(net: FusedModel) -> None:
 class FakeEvent:
     """A point of a stream's work; `log` hears of it."""
 
-    log: list[tuple[str, str]] = []
+    log: ClassVar[list[tuple[str, str]]] = []
 
     def record(self, stream: "FakeStream") -> None:
         self.log.append(("record", stream.name))

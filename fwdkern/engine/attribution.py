@@ -13,7 +13,7 @@ from fwdkern.engine.dense import bias_mass, forward_maps, receptive_boxes, rever
 from fwdkern.engine.features import Features
 from fwdkern.engine.memory import format_bytes, free_bytes, release, require_memory, zeros
 from fwdkern.engine.options import Options
-from fwdkern.engine.planner import Plan, Way, choose, plan_dense, plan_rows, rows_backend, worth_rows
+from fwdkern.engine.planner import Plan, Way, choose, dense_products, plan_dense, plan_rows, rows_backend, worth_rows
 from fwdkern.engine.rounding import rounding
 from fwdkern.engine.rows.device import DevicePass
 from fwdkern.engine.rows.program import NoRowForm, Program, compile_program
@@ -75,6 +75,8 @@ class Job:
                     tape, program = self._compiled(0)
                     batch = len(self.tape.input)
                     ways += plan_rows(tape, program, self.features, targets, batch, self.options, backend)
+                    if backend != "cpu" and (dense := dense_products(tape, program, self.options)):
+                        notes.append(dense)
             except NoRowForm as obstacle:
                 reason = str(obstacle)
         if reason:

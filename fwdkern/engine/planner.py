@@ -10,6 +10,7 @@ from fwdkern.engine.dense import slice_bytes
 from fwdkern.engine.features import Features
 from fwdkern.engine.memory import format_bytes
 from fwdkern.engine.options import Options
+from fwdkern.engine.rows import routing
 from fwdkern.engine.rows.blocks import make_blocks
 from fwdkern.engine.rows.fields import integral_images, sums_inside, windows
 from fwdkern.engine.rows.geometry import mirrored_taps, taps
@@ -141,7 +142,8 @@ def plan_rows(
     rate, side = rates(torch.get_num_threads(), str(tape.input.device)), TILE_SIDE[backend]
     # A GPU takes as many blocks side by side as memory admits, but at least one.
     workers = native.threads() if backend == "cpu" else 1
-    counts, each = Counts(program), options.storage.itemsize
+    precision = options.precision if backend != "cpu" else None
+    counts, each = Counts(program, precision), options.storage.itemsize
     ways = []
     x = tape.input[0]
     blocks = make_blocks(features, tuple(x.shape), features.labels[0], side)
@@ -178,15 +180,36 @@ def _held(program: Program, maps: int, slices: int) -> int:
     return maps + 4 * (program.row_count + slices)
 
 
+def product_of(term: Product, node: Node, program: Program) -> routing.Product:
+    """A product as the choice of its route sees it."""
+    parent, shape = program.nodes[term.parent].rows, tuple(term.weight.shape)
+    units = [rows.channels * rows.grid[0] * rows.grid[1] for rows in (parent, node.rows)]
+    return routing.Product(len(parent), units[0], len(node.rows), units[1], shape, term.groups)
+
+
+def dense_products(tape: Tape, program: Program, options: Options) -> str:
+    """Which layers' products a GPU does dense, as a note; "" for none."""
+    found = []
+    for node in program.nodes.values():
+        for term in node.terms:
+            if isinstance(term, Product):
+                product = product_of(term, node, program)
+                if routing.route(product, options.precision) == "dense":
+                    found.append("{} ({:.2f} x {:.2f})".format(tape.steps[node.step].name, *product.densities))
+    return f"dense products, by density: {', '.join(found)}" if found else ""
+
+
 class Counts:
     """Multiply-adds of a program, counted from its row lists.
+
+    ``precision``: of a GPU's products, of which those with nearly all rows are done dense; None where all gather.
 
     Attributes:
         total: multiply-adds per slice of all rows.
     """
 
-    def __init__(self, program: Program) -> None:
-        self._program = program
+    def __init__(self, program: Program, precision: str | None = None) -> None:
+        self._program, self._precision = program, precision
         self._rows: dict[int, Tensor] = {}
         self._terms: dict[int, list[Tensor]] = {}
         self.total = 0
@@ -194,7 +217,7 @@ class Counts:
             if node.source is not None:
                 continue  # its readers read what it copies
             self._rows[i] = integral_images(node.rows.offset.diff().view(1, *node.rows.grid))
-            self._terms[i] = [integral_images(_pairs(term, node, program)) for term in node.terms]
+            self._terms[i] = [integral_images(self._pairs(term, node)) for term in node.terms]
             self.total += sum(int(integral[:, -1, -1].sum()) for integral in self._terms[i])
 
     def forward(self, reached: Tensor, slices: Tensor) -> tuple[float, float, int]:
@@ -211,10 +234,21 @@ class Counts:
             floats += sums_inside(rows, own[:, None]) * slices
             for term, pairs in zip(self._program.nodes[i].terms, self._terms[i], strict=True):
                 inside = own[:, None]
-                if isinstance(term, Product):
+                if isinstance(term, Product) and not self._is_dense(term, self._program.nodes[i]):
                     inside = _readers(term, own, reached[:, number[term.parent]])
                 gathered += sums_inside(pairs, inside)
         return float((gathered * slices).sum()), float(gathered.sum()), int(floats.max())
+
+    def _is_dense(self, term: Product, node: Node) -> bool:
+        return (
+            self._precision is not None
+            and routing.route(product_of(term, node, self._program), self._precision) == "dense"
+        )
+
+    def _pairs(self, term: Product | Combination, node: Node) -> Tensor:
+        if isinstance(term, Product) and self._is_dense(term, node):
+            return torch.full((1, *node.rows.grid), term.weight.numel(), dtype=torch.int64)
+        return _pairs(term, node, self._program)
 
 
 def _pairs(term: Product | Combination, node: Node, program: Program) -> Tensor:

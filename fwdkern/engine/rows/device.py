@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fwdkern.engine.rows import routing
 from fwdkern.engine.rows.fields import integral_images, sums_inside
 from fwdkern.engine.window import crop
 from fwdkern.ops import gathered_gemm, row_combine
@@ -57,6 +58,7 @@ class DevicePass:
         self._terms_in = [[self._count_terms(n, term) for term in node.terms] for n, node in enumerate(nodes)]
         held = torch.tensor([node.source is None for node in nodes], device="cpu")
         self._held_rows = (self._rows_in * held).sum(1)  # [blocks]
+        self._routes = [[self._route(node, term) for term in node.terms] for node in nodes]
         self._places = [[places(nodes, term) for term in node.terms] for node in nodes]
         # Of every row of all nodes: its node, its position, and its number among the rows of the position.
         self._node_of = torch.cat([torch.full_like(node.channel, n, dtype=torch.int64) for n, node in enumerate(nodes)])
@@ -85,7 +87,7 @@ class DevicePass:
 
     def run(self) -> None:
         """Fill the results, as many blocks at a time as memory admits."""
-        each = self._held_rows * self.width * self.storage.itemsize + 64 * self._rows_in.sum(1)
+        each = self._held_rows * self.width * self.storage.itemsize + 64 * self._rows_in.sum(1) + self._dense_bytes()
         reverse = any(sink.transposed for sink in self.sinks)
         first = 0
         while first < len(self.slices):
@@ -93,6 +95,25 @@ class DevicePass:
             last = first + max(1, fitting)
             _Batch(self, first, last).run()
             first = last
+
+    def _route(self, node: RowNode, term: ProductTerm | CombinationTerm) -> routing.Route:
+        if isinstance(term, CombinationTerm):
+            return "gathered"
+        parent, (_, inputs, outputs) = self.nodes[term.parent], term.weight.shape
+        units = (len(parent.offset) - 1) * inputs, (len(node.offset) - 1) * outputs * term.groups
+        rows = len(parent.channel), len(node.channel)
+        product = routing.Product(rows[0], units[0], rows[1], units[1], tuple(term.weight.shape), term.groups)
+        return routing.route(product, self.precision)
+
+    def _dense_bytes(self) -> Tensor:
+        """What the outputs of the widest dense product of each block take, int64 ``[blocks]``."""
+        area = (self.windows[..., 1] - self.windows[..., 0]) * (self.windows[..., 3] - self.windows[..., 2])
+        widest = torch.zeros_like(area[:, 0])
+        for n, routes in enumerate(self._routes):
+            for term, chosen in zip(self.nodes[n].terms, routes, strict=True):
+                if chosen == "dense":
+                    widest = torch.maximum(widest, area[:, n] * term.weight.shape[2])  # type: ignore[union-attr]
+        return widest * self.width * 4
 
     def _count(self, n: int, each: Tensor) -> Tensor:
         """Sums of what a node has ``each`` ``[positions]`` inside its windows, int64 ``[blocks]``, on the host."""
@@ -186,7 +207,8 @@ class _Batch:
             return
         for k, term in enumerate(node.terms):
             if isinstance(term, ProductTerm):
-                self._multiply(lists, term, out, begun)
+                multiply = self._multiply if self.whole._routes[n][k] == "gathered" else self._multiply_dense
+                multiply(lists, term, out, begun)
             else:
                 terms = self._combination(n, k, term)
                 row_combine(self.arena[: lists.base], *terms, accumulate=begun, out=out, backend=self.whole.backend)
@@ -200,18 +222,45 @@ class _Batch:
         value = whole.seeds.value[lists.row].to(_coefficients(whole.storage))
         seed(value, column, out, backend=whole.backend)
 
+    def _taps(self, lists: _Lists, term: ProductTerm) -> Tensor:
+        """A product's taps in this batch: positions of the parent, −1 for none, int64 ``[positions, T]``."""
+        table = term.taps[lists.position].long()
+        local = self._local(lists.tile[:, None].expand_as(table), term.parent, table.clamp_min(0))
+        return torch.where(table >= 0, local, -1)
+
+    def _multiply_dense(self, lists: _Lists, term: ProductTerm, out: Tensor, accumulate: bool) -> None:
+        whole, parent = self.whole, self.lists[term.parent]
+        source = whole.nodes[term.parent].source
+        if source is None:
+            rows = torch.arange(len(parent.row), device=whole.device) + parent.base
+        else:
+            rows = self._locate(parent.row_tile, source[parent.row].long()).long()
+        place = rows.new_zeros(len(parent.position), term.weight.shape[1])
+        place[_positions_of(parent), parent.channel.long()] = rows
+        dtype = _coefficients(whole.storage)
+        found = routing.dense_product(
+            self.arena[: lists.base],
+            place,
+            self._taps(lists, term),
+            term.weight.to(dtype),
+            _positions_of(lists),
+            lists.channel,
+            whole.precision,
+        )
+        if term.scale is not None:
+            found *= term.scale[lists.row].to(dtype)[:, None]
+        out.copy_(found + out if accumulate else found)
+
     def _multiply(self, lists: _Lists, term: ProductTerm, out: Tensor, accumulate: bool) -> None:
         whole, parent = self.whole, self.lists[term.parent]
         source = whole.nodes[term.parent].source
-        table = term.taps[lists.position].long()  # [positions, T]
-        local = self._local(lists.tile[:, None].expand_as(table), term.parent, table.clamp_min(0))
         index = None if source is None else self._locate(parent.row_tile, source[parent.row].long())
         dtype = _coefficients(whole.storage)
         gathered_gemm(
             self._rows(term.parent) if source is None else self.arena[: lists.base],
             (parent.offset, parent.channel),
             (lists.offset, lists.channel),
-            torch.where(table >= 0, local, -1).to(torch.int32),
+            self._taps(lists, term).to(torch.int32),
             term.weight.to(dtype),
             row_scale=None if term.scale is None else term.scale[lists.row].to(dtype),
             groups=term.groups,
@@ -268,6 +317,12 @@ class _Batch:
         # A row's element outside every window adds nothing to the first element.
         maps = torch.where(there, self._rows(n).to(sink.result.dtype), 0)
         sink.result.view(-1).index_add_(0, torch.where(there, place, 0).flatten(), maps.flatten())
+
+
+def _positions_of(lists: _Lists) -> Tensor:
+    """The place of each row's position among those of its node in a batch, int64 ``[rows]``."""
+    place = torch.arange(len(lists.position), device=lists.offset.device)
+    return place.repeat_interleave(lists.offset.diff(), output_size=len(lists.row))
 
 
 def _coefficients(storage: torch.dtype) -> torch.dtype:

@@ -1,5 +1,7 @@
 """Gathered GEMM: lists of terms for every output position, then products of slices with gathered weights."""
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -173,6 +175,67 @@ def rounded_weight(weight: Tensor, precision: tiles.Precision) -> Tensor:
     return ((weight.view(torch.int32) + 0x1000) & -0x2000).view(torch.float32)
 
 
+class Terms(NamedTuple):
+    """Lists of `terms_kernel` for all positions of a call: ``row``, ``weight`` ``[positions * groups, capacity]``,
+    ``length`` ``[positions * groups]``."""
+
+    row: Tensor
+    weight: Tensor
+    length: Tensor
+
+
+def terms_capacity(tap_count: int, channels: int) -> int:
+    """Entries of one list, for input channels of a group; a multiple of 16 keeps every list aligned alike."""
+    return max(16, 16 * blocks(tap_count * channels, 16))
+
+
+def empty_terms(segments: int, capacity: int, device: torch.device) -> Terms:
+    """Room for the lists of some positions and groups, 12 bytes an entry."""
+    row = torch.empty(segments, capacity, dtype=torch.int32, device=device)
+    return Terms(row, row.new_empty(segments, capacity, dtype=torch.int64), row.new_empty(segments))
+
+
+def list_terms(
+    in_rows: tuple[Tensor, Tensor], taps: Tensor, weight_shape: tuple[int, ...], groups: int, in_index: Tensor | None
+) -> Terms:
+    """The lists that `gathered_gemm` would make of these, for several calls that share them."""
+    with on_device_of(taps):
+        in_segment = _segments(*in_rows, groups, weight_shape[1] // groups)
+        capacity = terms_capacity(taps.shape[1], weight_shape[1] // groups)
+        terms = empty_terms(len(taps) * groups, capacity, taps.device)
+        _fill_terms(terms, in_segment, in_rows[1], in_index, taps, weight_shape, groups)
+    return terms
+
+
+def _fill_terms(
+    terms: Terms,
+    in_segment: Tensor,
+    in_channel: Tensor,
+    in_index: Tensor | None,
+    taps: Tensor,
+    weight_shape: tuple[int, ...],
+    groups: int,
+) -> None:
+    """Lists of all positions of ``taps`` ``[positions, T]``."""
+    positions, tap_count = taps.shape
+    if positions == 0:
+        return
+    terms_kernel[positions * groups, max(1, tap_count)](
+        in_segment,
+        in_channel,
+        in_index,
+        taps,
+        *terms,
+        tap_count,
+        groups,
+        weight_shape[1],
+        weight_shape[2],
+        terms.row.shape[1],
+        TAPS=triton.next_power_of_2(max(1, tap_count)),
+        BLOCK=tiles.LIST_BLOCK,
+    )
+
+
 def gathered_gemm(
     in_maps: Tensor,
     in_rows: tuple[Tensor, Tensor],
@@ -185,22 +248,24 @@ def gathered_gemm(
     out: Tensor,
     in_index: Tensor | None,
     precision: tiles.Precision,
+    terms: Terms | None = None,
 ) -> None:
     """Launch on checked arguments, those of `fwdkern.ops.gathered_gemm`; weight from `rounded_weight`.
 
     Row lists may be longer than their last offset, as `active_rows_on_device` makes them.
     Scratch: 12 bytes for each of [positions, groups, taps * in channels / groups rounded up to 16], for as many
-    positions as fit into tiles.SCRATCH_BYTES, and with groups int64 [positions * groups + 1] for both row lists.
+    positions as fit into tiles.SCRATCH_BYTES (none where ``terms`` are given), and with groups int64
+    [positions * groups + 1] for both row lists.
     """
     slices = in_maps.shape[1]
     positions, tap_count = taps.shape
     if slices == 0 or positions == 0 or out.shape[0] == 0:
         return
     in_channels, width = weight.shape[1:]
-    capacity = max(16, 16 * blocks(tap_count * (in_channels // groups), 16))
+    capacity = terms_capacity(tap_count, in_channels // groups)
     # A multiple of 16 keeps every launch's pointers aligned alike, so that they share one compilation.
     chunk = max(16, tiles.SCRATCH_BYTES // (12 * capacity * groups) // 16 * 16)
-    chunk = min(chunk, positions)
+    chunk = positions if terms is not None else min(chunk, positions)
     tile = tiles.gemm_tile(
         precision,
         capability_of(in_maps),
@@ -214,33 +279,16 @@ def gathered_gemm(
     with on_device_of(in_maps):
         in_segment = _segments(*in_rows, groups, in_channels // groups)
         out_segment = _segments(*out_rows, groups, width)
-        term_row = torch.empty(chunk * groups, capacity, dtype=torch.int32, device=in_maps.device)
-        term_weight = torch.empty(chunk * groups, capacity, dtype=torch.int64, device=in_maps.device)
-        term_count = torch.empty(chunk * groups, dtype=torch.int32, device=in_maps.device)
+        lists = empty_terms(chunk * groups, capacity, in_maps.device) if terms is None else terms
         for start in range(0, positions, chunk):
             segments = min(chunk, positions - start) * groups
-            terms_kernel[segments, max(1, tap_count)](
-                in_segment,
-                in_rows[1],
-                in_index,
-                taps[start:],
-                term_row,
-                term_weight,
-                term_count,
-                tap_count,
-                groups,
-                in_channels,
-                width,
-                capacity,
-                TAPS=triton.next_power_of_2(max(1, tap_count)),
-                BLOCK=tiles.LIST_BLOCK,
-            )
+            if terms is None:
+                here = taps[start : start + chunk]
+                _fill_terms(lists, in_segment, in_rows[1], in_index, here, tuple(weight.shape), groups)
             gemm_kernel[segments * row_blocks, blocks(slices, tile.slices)](
                 in_maps,
                 weight,
-                term_row,
-                term_weight,
-                term_count,
+                *lists,
                 out_segment[start * groups :],
                 out_rows[1],
                 row_scale,

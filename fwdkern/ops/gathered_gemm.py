@@ -1,5 +1,6 @@
 """One layer on one tile of maps: active input rows times gathered weights into active output rows."""
 
+import functools
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ def gathered_gemm(
     out: Tensor | None = None,
     in_index: Tensor | None = None,
     precision: str = "ieee",
+    terms: Any = None,
     backend: str | None = None,
 ) -> Tensor:
     """For every row r of every output position q (design, section 4):
@@ -53,6 +55,8 @@ def gathered_gemm(
     row_scale: [out rows] in the weight's dtype; it does not scale what `out` held before.
     precision: what tensor cores may round the operands to: "ieee" nothing, "tf32" 11 significant bits, "bf16" 8. Other
         backends always multiply exactly.
+    terms: of `list_terms` for the same in_rows, taps, weight shape, groups and in_index, where several calls share
+        them. Only Triton's kernels make such lists.
     out: [out rows, slices], slices contiguous, allocated in the dtype of in_maps if None. Sums are float32.
 
     Reverse mode is the same call with the lists swapped, the weight transposed and the taps mirrored.
@@ -70,8 +74,21 @@ def gathered_gemm(
     call = implementation(
         choice, in_maps.device, torch.ops.fwdkern.gathered_gemm, gathered_gemm_reference, _gathered_gemm_triton
     )
+    if terms is not None and choice.name == "triton":
+        call = functools.partial(_gathered_gemm_triton, terms=terms)
     call(in_maps, *in_rows, *out_rows, taps, weight, row_scale, groups, accumulate, out, in_index, precision)
     return out
+
+
+def list_terms(in_rows: RowList, taps: Tensor, weight: Tensor, groups: int, in_index: Tensor | None, most: int) -> Any:
+    """What every call of `gathered_gemm` lists anew on Triton's backend, for its ``terms``; None if that takes more
+    than ``most`` bytes. The arguments are those of the calls."""
+    from fwdkern.kernels import gathered_gemm as kernels
+
+    capacity = kernels.terms_capacity(taps.shape[1], weight.shape[1] // groups)
+    if 12 * capacity * len(taps) * groups > most:
+        return None
+    return kernels.list_terms(in_rows, taps, tuple(weight.shape), groups, in_index)
 
 
 def _check(
@@ -270,6 +287,7 @@ def _gathered_gemm_triton(
     out: Tensor,
     in_index: Tensor | None = None,
     precision: str = "ieee",
+    terms: Any = None,
 ) -> None:
     from fwdkern.kernels import gathered_gemm as kernels
 
@@ -299,6 +317,7 @@ def _gathered_gemm_triton(
         out,
         in_index,
         precision,
+        terms,
     )
 
 

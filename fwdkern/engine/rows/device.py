@@ -5,7 +5,10 @@ blocks' windows, its rows those of these positions. Which rows these are is foun
 how many, from sums over the row lists that it reads once, so that no call waits for another.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +19,11 @@ from fwdkern.engine.rows.fields import integral_images, sums_inside
 from fwdkern.engine.window import crop
 from fwdkern.ops import gathered_gemm, row_combine
 from fwdkern.ops.contract import contract
+from fwdkern.ops.gathered_gemm import list_terms
 from fwdkern.ops.row_program import ALIGNMENT, CombinationTerm, ProductTerm, RowNode, RowPass, Sink, places
 from fwdkern.ops.seed import seed
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -33,6 +39,16 @@ class _Lists:
     row: Tensor
     channel: Tensor
     base: int
+
+
+class _Inputs(NamedTuple):
+    """What a product of a batch reads: ``taps`` int32 ``[positions, T]``, ``weight``, ``places`` int32 of the parent's
+    rows where they are copies, and ``terms`` where a list of them is kept."""
+
+    taps: Tensor
+    weight: Tensor
+    places: Tensor | None
+    terms: Any
 
 
 class DevicePass:
@@ -89,9 +105,16 @@ class DevicePass:
         """Fill the results, as many blocks at a time as memory admits."""
         each = self._held_rows * self.width * self.storage.itemsize + 64 * self._rows_in.sum(1) + self._dense_bytes()
         reverse = any(sink.transposed for sink in self.sinks)
+        if reverse:
+            # All chunks of targets meet the same rows, so that lists are made once.
+            batch = _Batch(self, 0, 1, keeps=len(self.slices) > 1)
+            for block in range(len(self.slices)):
+                batch.first, batch.last = block, block + 1
+                batch.run()
+            return
         first = 0
         while first < len(self.slices):
-            fitting = 1 if reverse else int((each[first:].cumsum(0) <= self.memory).sum())
+            fitting = int((each[first:].cumsum(0) <= self.memory).sum())
             last = first + max(1, fitting)
             _Batch(self, first, last).run()
             first = last
@@ -128,10 +151,13 @@ class DevicePass:
 
 
 class _Batch:
-    """Blocks first .. last of a pass, side by side."""
+    """Blocks first .. last of a pass, side by side. One that ``keeps`` its lists can run again for other blocks with
+    the same windows."""
 
-    def __init__(self, whole: DevicePass, first: int, last: int) -> None:
+    def __init__(self, whole: DevicePass, first: int, last: int, keeps: bool = False) -> None:
         self.whole, self.first, self.last = whole, first, last
+        self._kept: dict[Any, Any] | None = {} if keeps else None
+        self._room = whole.memory // 8  # for lists of terms
         windows = whole.windows[first:last]  # [tiles, nodes, 4], on the host
         area = (windows[..., 1] - windows[..., 0]) * (windows[..., 3] - windows[..., 2])
         self._area = area.to(whole.device)
@@ -165,6 +191,14 @@ class _Batch:
         row = shift + torch.arange(rows, device=device)
         row_tile = tile.repeat_interleave(count, output_size=rows)
         return _Lists(tile, position, offset, row_tile, row, node.channel[row], base)
+
+    def _once(self, key: Any, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made at most once by a batch that keeps."""
+        if self._kept is None:
+            return make()
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def _local(self, tile: Tensor, n: Tensor | int, position: Tensor) -> Tensor:
         """The place of a node's positions among its positions in this batch, −1 where they lie outside the tile's
@@ -208,9 +242,9 @@ class _Batch:
         for k, term in enumerate(node.terms):
             if isinstance(term, ProductTerm):
                 multiply = self._multiply if self.whole._routes[n][k] == "gathered" else self._multiply_dense
-                multiply(lists, term, out, begun)
+                multiply(n, k, term, out, begun)
             else:
-                terms = self._combination(n, k, term)
+                terms = self._once((n, k), functools.partial(self._combination, n, k, term))
                 row_combine(self.arena[: lists.base], *terms, accumulate=begun, out=out, backend=self.whole.backend)
             begun = True
 
@@ -228,8 +262,8 @@ class _Batch:
         local = self._local(lists.tile[:, None].expand_as(table), term.parent, table.clamp_min(0))
         return torch.where(table >= 0, local, -1)
 
-    def _multiply_dense(self, lists: _Lists, term: ProductTerm, out: Tensor, accumulate: bool) -> None:
-        whole, parent = self.whole, self.lists[term.parent]
+    def _multiply_dense(self, n: int, k: int, term: ProductTerm, out: Tensor, accumulate: bool) -> None:
+        whole, lists, parent = self.whole, self.lists[n], self.lists[term.parent]
         source = whole.nodes[term.parent].source
         if source is None:
             rows = torch.arange(len(parent.row), device=whole.device) + parent.base
@@ -251,25 +285,36 @@ class _Batch:
             found *= term.scale[lists.row].to(dtype)[:, None]
         out.copy_(found + out if accumulate else found)
 
-    def _multiply(self, lists: _Lists, term: ProductTerm, out: Tensor, accumulate: bool) -> None:
-        whole, parent = self.whole, self.lists[term.parent]
-        source = whole.nodes[term.parent].source
-        index = None if source is None else self._locate(parent.row_tile, source[parent.row].long())
-        dtype = _coefficients(whole.storage)
+    def _multiply(self, n: int, k: int, term: ProductTerm, out: Tensor, accumulate: bool) -> None:
+        whole, lists, parent = self.whole, self.lists[n], self.lists[term.parent]
+        inputs = self._once((n, k), functools.partial(self._inputs, lists, term))
         gathered_gemm(
-            self._rows(term.parent) if source is None else self.arena[: lists.base],
+            self._rows(term.parent) if inputs.places is None else self.arena[: lists.base],
             (parent.offset, parent.channel),
             (lists.offset, lists.channel),
-            self._taps(lists, term).to(torch.int32),
-            term.weight.to(dtype),
-            row_scale=None if term.scale is None else term.scale[lists.row].to(dtype),
+            inputs.taps,
+            inputs.weight,
+            row_scale=None if term.scale is None else term.scale[lists.row].to(inputs.weight.dtype),
             groups=term.groups,
             accumulate=accumulate,
             out=out,
-            in_index=index,
+            in_index=inputs.places,
             precision=whole.precision,
+            terms=inputs.terms,
             backend=whole.backend,
         )
+
+    def _inputs(self, lists: _Lists, term: ProductTerm) -> _Inputs:
+        whole, parent = self.whole, self.lists[term.parent]
+        source = whole.nodes[term.parent].source
+        index = None if source is None else self._locate(parent.row_tile, source[parent.row].long())
+        taps, weight = self._taps(lists, term).to(torch.int32), term.weight.to(_coefficients(whole.storage))
+        terms = None
+        if self._kept is not None and whole.backend == "triton":
+            in_rows = parent.offset, parent.channel
+            terms = list_terms(in_rows, taps, weight, term.groups, index, self._room)
+            self._room -= sum(part.numel() * part.itemsize for part in terms or ())
+        return _Inputs(taps, weight, index, terms)
 
     def _combination(self, n: int, k: int, term: CombinationTerm) -> tuple[Tensor, Tensor, Tensor]:
         """A combination's terms in this batch: offset, rows of the arena, coefficients."""
@@ -290,7 +335,9 @@ class _Batch:
     def _turn_over(self, n: int, sinks: list[Sink]) -> None:
         """Reverse mode's last node, a combination, written as maps: one row a target."""
         (sink,) = sinks
-        terms = self._combination(n, 0, self.whole.nodes[n].terms[0])  # type: ignore[arg-type]
+        (term,) = self.whole.nodes[n].terms
+        assert isinstance(term, CombinationTerm)
+        terms = self._once((n, 0), functools.partial(self._combination, n, 0, term))
         targets = self.whole.slices[self.first, : self.whole.sizes[self.first]]
         pulled = contract(self.arena[:, : len(targets)], *terms, backend=self.whole.backend)  # [targets, rows]
         columns = sink.result.shape[1] if sink.origin is None else len(sink.slot)

@@ -143,3 +143,29 @@ def test_nothing_is_made_on_another_device(reverse: bool, monkeypatch: pytest.Mo
 class _Nothing:
     def run(self) -> None:
         """The results stay zeros."""
+
+
+def test_chunks_of_targets_share_their_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Terms are listed once a product, however many chunks there are; where there is no room for them, once a chunk."""
+    from fwdkern.kernels import gathered_gemm as kernels
+
+    net, x = tiny()
+    launches: list[int] = []
+    passes: list[DevicePass] = []
+    fill = kernels._fill_terms
+    monkeypatch.setattr(kernels, "_fill_terms", lambda *arguments: launches.append(1) or fill(*arguments))
+    monkeypatch.setitem(planner.REVERSE_CHUNKS, "triton", (3,))
+    expected, counts = net.attribute_units(x, "4", backend="torch"), []
+    for memory in (2**40, 0):
+
+        def carry(job: object, carried: RowPass, memory: int = memory) -> DevicePass:
+            passes.append(DevicePass(carried, torch.float32, "triton", "ieee", memory))
+            return passes[-1]
+
+        monkeypatch.setattr(attribution.Job, "_carry", carry)
+        found = net.attribute_units(x, "4", backend="triton", mode="reverse", strict=True)
+        assert_close(found.scores, expected.scores, TOLERANCE)
+        counts.append(len(launches))
+        launches.clear()
+    chunks = len(passes[0].slices)
+    assert chunks > 1 and counts[0] > 0 and counts[1] == chunks * counts[0]

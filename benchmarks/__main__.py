@@ -13,11 +13,12 @@ parser.add_argument(
 )
 parser.add_argument("--quick", action="store_true", help="one round, no memory, no curves: to see that everything runs")
 parser.add_argument("--gpu", action="store_true", help="the workloads of GPUs instead, as `make gpu` does")
+parser.add_argument("--seconds", type=float, default=480, help="with --gpu: after this time no workload is begun")
 parser.add_argument("--out", type=Path, default=suite.RESULTS, help="folder for JSON, tables and pictures")
 arguments = parser.parse_args()
 try:
     if arguments.gpu:
-        suite.run_gpu(arguments.out)
+        suite.run_gpu(arguments.out, arguments.seconds, arguments.names)
     else:
         suite.run(arguments.names, arguments.quick, arguments.out)
 except RuntimeError as missing:

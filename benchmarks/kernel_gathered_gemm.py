@@ -43,9 +43,16 @@ class Case:
         )
 
     def useful_flops(self) -> int:
+        return 2 * int((self._terms() * self.out_rows[0].diff()).sum()) * self.rows.shape[1]
+
+    def terms(self) -> int:
+        """Input rows that all positions read."""
+        return int(self._terms().sum())
+
+    def _terms(self) -> Tensor:
+        """Of each position."""
         rows_at = torch.cat([self.in_rows[0].diff(), torch.zeros(1, dtype=torch.int64)])  # tap -1 reads the zero
-        terms = rows_at[self.taps.long()].sum(1) * self.out_rows[0].diff()
-        return 2 * int(terms.sum()) * self.rows.shape[1]
+        return rows_at[self.taps.long()].sum(1)
 
     def check(self) -> None:
         got = self.run()[:, :CHECKED_SLICES].double()

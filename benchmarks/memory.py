@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from torch import Tensor
 
 from benchmarks.workload import Contender
@@ -73,6 +72,8 @@ def _settled() -> int:
         ctypes.CDLL(None).malloc_trim(0)
     except AttributeError:
         pass  # not glibc
+    import psutil  # here, since GPU machines measure no memory and may lack it
+
     return psutil.Process().memory_info().rss
 
 

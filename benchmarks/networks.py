@@ -2,14 +2,10 @@
 
 import copy
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import pytest
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from fwdkern.digits import digits_net, examples
-from tests import data
 
 T = TypeVar("T")
 
@@ -18,40 +14,51 @@ class Absent(Exception):
     """Data that a workload needs is not on this machine; the message names it."""
 
 
-def _present(load: Callable[[], T]) -> T:
+def _present(load: Callable[[Any], T]) -> T:
+    """What a function of the module tests.data loads, which needs more packages than the rest."""
     try:
-        return load()
+        import pytest
+
+        from tests import data
+    except ImportError as missing:
+        raise Absent(f"shared data cannot be read: {missing}") from None
+    try:
+        return load(data)
     except pytest.skip.Exception as skipped:
         raise Absent(str(skipped)) from None
 
 
 def resnet20() -> nn.Module:
     """[B, 3, 32, 32] -> [B, 10]."""
-    return _present(data.resnet20)
+    return _present(lambda data: data.resnet20())
 
 
 def cifar_photo() -> Tensor:
     """[1, 3, 32, 32]."""
-    return _present(lambda: data.cifar_photos(1)[0])
+    return _present(lambda data: data.cifar_photos(1)[0])
 
 
 def squeezenet() -> nn.Module:
     """[B, 3, 224, 224] -> [B, 1000]."""
-    return _present(data.squeezenet)
+    return _present(lambda data: data.squeezenet())
 
 
 def imagenet_photos(count: int) -> Tensor:
     """[count, 3, 224, 224]."""
-    return _present(lambda: data.imagenet_photos(count)[0])
+    return _present(lambda data: data.imagenet_photos(count)[0])
 
 
 def digits() -> nn.Module:
     """[B, 1, 64, 64] -> [B, 10]."""
+    from fwdkern.digits import digits_net
+
     return digits_net()
 
 
 def digits_canvas() -> Tensor:
     """[1, 1, 64, 64]."""
+    from fwdkern.digits import examples
+
     return examples().images[:1]
 
 

@@ -1,19 +1,24 @@
 """What a run of the benchmarks leaves behind: plain data, as JSON."""
 
 import json
+import os
 import platform
 import typing
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import psutil
 import torch
 
 import fwdkern
 from benchmarks.memory import Memory
 
 VERSION = 1
+# How the reason begins for which a contender has no speed, where its result was not wrong.
+NOT_RUN = "not run: "
+
+R = TypeVar("R", bound="Record")
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,57 @@ class Record:
     results: list[Result]
 
 
+@dataclass(frozen=True)
+class Ceilings:
+    """Measured: flops a second of torch.mm by precision, and bytes a second of a copy, those read and those written."""
+
+    matmul: dict[str, float]
+    copy: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """An own contender under the roofline: useful flops, bytes that it has to move at least (None where not counted),
+    and its median seconds."""
+
+    workload: str
+    precision: str
+    flops: float
+    bytes: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """Gathered against dense products of one layer at some densities, seconds each, and what the table of
+    `fwdkern/engine/rows/routing.py` would hold after this."""
+
+    precision: str
+    densities: list[float]
+    gathered: list[float]
+    dense: float
+    share: float
+    copies: float
+
+
+@dataclass(frozen=True)
+class GpuRecord(Record):
+    """One run on a GPU. skipped: what the time did not suffice for."""
+
+    ceilings: Ceilings
+    points: list[Point]
+    crossovers: list[Crossover]
+    skipped: list[str]
+
+
 def this_machine() -> Machine:
     """The machine and the versions that take part."""
     native = fwdkern.info()["native"]
     return Machine(
         processor=_processor(),
-        cores=psutil.cpu_count(logical=True) or 1,
+        cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
-        memory=psutil.virtual_memory().total,
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         isa=str(native["isa"]),
         compiler=str(native["compiler"]),
         system=f"{platform.system()} {platform.machine()}",
@@ -105,9 +153,10 @@ def this_machine() -> Machine:
             "fwdkern": fwdkern.__version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
-            "captum": _captum(),
+            "captum": _version("captum"),
+            "triton": _version("triton"),
         },
-        load_before=psutil.getloadavg()[0],
+        load_before=os.getloadavg()[0],
     )
 
 
@@ -119,13 +168,13 @@ def write(record: Record, path: Path) -> None:
     part.replace(path)
 
 
-def read(path: Path) -> Record:
+def read(path: Path, kind: type[R] = Record) -> R:  # type: ignore[assignment]
     """What ``write`` wrote.
 
     Raises:
         ValueError: the file is not such a record; the message names the field.
     """
-    record = _parse(Record, json.loads(path.read_text()), "record")
+    record: R = _parse(kind, json.loads(path.read_text()), "record")
     if record.version != VERSION:
         raise ValueError(f"{path.name} has version {record.version} of the format, this code reads {VERSION}")
     return record
@@ -165,9 +214,8 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _captum() -> str:
+def _version(package: str) -> str:
     try:
-        import captum
-    except ImportError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return "absent"
-    return str(captum.__version__)

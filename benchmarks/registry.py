@@ -60,6 +60,12 @@ WORKLOADS = [
     ),
 ]
 
+_IN_PRECISION = [
+    Goal("speed-up", 5, f"dense batched slices, {precision}", of=f"fwdkern, {precision}")
+    for precision in ("tf32", "bf16")
+]
+
+# In order of what matters most: where time runs out, the last ones are left out.
 GPU_WORKLOADS = [
     *(
         Workload(
@@ -75,19 +81,37 @@ GPU_WORKLOADS = [
         "gpu-resnet50-layer3",
         "Shaped as ResNet-50 224², all 200 704 units of layer3, streamed",
         functools.partial(gpu.units, gpu.resnet50_layer3, 224, 512, "cuda"),
-        [Goal("speed-up", 5)],
+        _IN_PRECISION,
     ),
     Workload(
         "gpu-vgg16-block4",
         "Shaped as VGG-16 224², all 401 408 units of block 4, streamed",
         functools.partial(gpu.units, gpu.vgg_block4, 224, 256, "cuda"),
-        [Goal("speed-up", 5)],
+        _IN_PRECISION,
     ),
     Workload(
         "gpu-squeezenet-1000-classes",
         "SqueezeNet 1.1 224², all 1000 class maps of one photograph",
         functools.partial(gpu.classes, "cuda"),
         [Goal("speed-up", 5, "vmap(vjp)")],
+    ),
+    Workload(
+        "gpu-squeezenet-batch64",
+        "SqueezeNet 1.1 224², one class map each for 64 photographs, everything included",
+        functools.partial(gpu.one_each, "cuda", 64),
+        [Goal("speed-up", 1.5, "Captum")],
+    ),
+    Workload(
+        "gpu-resnet20-last-block",
+        "ResNet-20, CIFAR photograph, all units of the last residual block",
+        functools.partial(gpu.resnet20, "cuda"),
+        _IN_PRECISION,
+    ),
+    Workload(
+        "gpu-squeezenet-features5",
+        "SqueezeNet 1.1 224², all 93 312 units of features.5 as 31² windows, streamed",
+        functools.partial(gpu.squeezenet_windows, "cuda"),
+        _IN_PRECISION,
     ),
 ]
 

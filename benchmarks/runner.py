@@ -10,9 +10,9 @@ import torch
 from benchmarks import memory
 from benchmarks.gate import WrongResult, check
 from benchmarks.networks import Absent
-from benchmarks.record import Figure, Result, Verdict
+from benchmarks.record import NOT_RUN, Figure, Result, Verdict
 from benchmarks.timing import Effort, interleaved, mm_run, mm_side, seconds_of
-from benchmarks.workload import Contender, Goal, Sample, Task, Workload
+from benchmarks.workload import Contender, Goal, Sample, Task, Unavailable, Workload
 
 _MM = "torch.mm"
 
@@ -23,21 +23,26 @@ def run(workload: Workload, effort: Effort, with_memory: bool, say: Callable[[st
         say(f"{workload.name}: making ready")
         task = workload.build()
     except Absent as absent:
-        return Result(workload.name, workload.title, str(absent), [], "", None, 0.0, 0.0, 0.0, None, None, [])
+        return not_run(workload, str(absent))
     references = task.references()
     others = task.yardstick_references() if task.yardstick_references else references
     entries = [
-        _choose(each, others if each.role == "yardstick" else references, task.tolerance, say, workload.name)
+        _choose(each, others if each.role == "yardstick" else references, task, say, workload.name)
         for each in task.contenders
     ]
     right = {e.contender.name: e.contender.variants[e.variant] for e in entries if not e.wrong}
     say(f"{workload.name}: {len(right)} contenders in turn")
-    taken = interleaved({_MM: mm_run(task.device), **right}, effort)
+    taken = interleaved({_MM: mm_run(task.device), **right}, effort, task.device)
     mm_rate = mm_side(task.device) ** 3 / statistics.median(taken[_MM])
     figures = [_figure(entry, taken.get(entry.contender.name, [])) for entry in entries]
     if with_memory:
         figures = [_with_memory(workload, figure, figures, say) for figure in figures]
     return summarise(workload, task, figures, mm_rate)
+
+
+def not_run(workload: Workload, reason: str) -> Result:
+    """A workload without figures."""
+    return Result(workload.name, workload.title, reason, [], "", None, 0.0, 0.0, 0.0, None, None, [])
 
 
 def summarise(workload: Workload, task: Task, figures: list[Figure], mm_rate: float) -> Result:
@@ -50,7 +55,7 @@ def summarise(workload: Workload, task: Task, figures: list[Figure], mm_rate: fl
     ratio = best.seconds / own.seconds if best and own and best.seconds and own.seconds else None
     return Result(
         workload.name,
-        workload.title,
+        "; ".join(filter(None, [workload.title, *task.notes])),
         "",
         figures,
         best.name if best else "",
@@ -71,8 +76,8 @@ def fastest(figures: list[Figure], role: str = "", name: str = "") -> Figure | N
 
 
 def judge(goal: Goal, figures: list[Figure], share: float | None) -> Verdict:
-    """A goal for the first own contender."""
-    own = _own(figures)
+    """A goal for its own contender."""
+    own = fastest(figures, "own", goal.of) if goal.of else _own(figures)
     other = fastest(figures, "", goal.against) if goal.against else fastest(figures, "rival")
     value = None
     match goal.measure:
@@ -101,7 +106,7 @@ def _text(goal: Goal) -> str:
         case "memory":
             return f"peak memory at most {goal.bound / 2**30:g} GiB"
         case "speed-up":
-            return f"{bound} times as fast as {against}"
+            return f"{goal.of} {bound} times as fast as {against}".strip()
         case "slow-down":
             return f"{bound} times the time of {against}"
     return f"{goal.measure} {bound} of {against}"
@@ -124,27 +129,35 @@ class _Entry:
 
 
 def _choose(
-    contender: Contender, references: list[Sample], tolerance: float, say: Callable[[str], None], workload: str
+    contender: Contender, references: list[Sample], task: Task, say: Callable[[str], None], workload: str
 ) -> _Entry:
-    """Check every variant, then take the fastest of the right ones."""
+    """Check every variant, then take the fastest of the right ones. On a GPU one that fails leaves the others alone."""
+    failures = (Unavailable, ImportError) if task.device == "cpu" else (Exception,)
     errors: dict[str, float] = {}
     wrong = ""
     for label, variant in contender.variants.items():
         say(f"{workload}: checking {contender.name} {label}")
         try:
-            errors[label] = _check(contender, variant, references, tolerance)
+            errors[label] = _check(contender, variant, references, task.tolerance)
         except WrongResult as problem:
             wrong = str(problem)
+        except failures as problem:
+            wrong = f"{NOT_RUN}{_sentence(problem)}"
     if not errors:
         return _Entry(contender, wrong=wrong)
     # The check has warmed each up.
     times = (
-        {label: seconds_of(contender.variants[label]) for label in errors}
+        {label: seconds_of(contender.variants[label], task.device) for label in errors}
         if len(errors) > 1
         else dict.fromkeys(errors, 0.0)
     )
     best = min(times, key=times.__getitem__)
     return _Entry(contender, best, errors[best])
+
+
+def _sentence(problem: Exception) -> str:
+    first = str(problem).strip().partition("\n")[0][:200]
+    return first if isinstance(problem, (Unavailable, ImportError)) else f"{type(problem).__name__}: {first}"
 
 
 def _check(contender: Contender, variant: Callable[[], Any], references: list[Sample], tolerance: float) -> float:

@@ -1,6 +1,6 @@
 """Results as tables."""
 
-from benchmarks.record import Figure, Record, Result
+from benchmarks.record import NOT_RUN, Figure, Record, Result
 
 COLUMNS = ("contender", "median", "spread", "ratio", "memory", "measured on")
 
@@ -72,7 +72,7 @@ def size(value: float) -> str:
 def _row(figure: Figure, own: Figure | None) -> tuple[str, ...]:
     name = f"{figure.name} ({figure.variant})" if figure.variant else figure.name
     if figure.seconds is None or figure.low is None or figure.high is None:
-        return name, "–", "–", "–", "–", f"WRONG: {figure.wrong}"
+        return name, "–", "–", "–", "–", figure.wrong if figure.wrong.startswith(NOT_RUN) else f"WRONG: {figure.wrong}"
     ratio = f"{figure.seconds / own.seconds:.3g}" if own and own.seconds else "–"
     spread = f"{seconds(figure.low)} – {seconds(figure.high)}"
     memory = size(figure.memory.peak) if figure.memory else ""

@@ -1,4 +1,8 @@
-"""Seconds of several contenders in one process, interleaved."""
+"""Seconds of several contenders in one process, interleaved.
+
+On a GPU they are those between two events on its stream, from its being idle with a cold L2: what Python does in
+between counts as far as the GPU waits for it.
+"""
 
 import time
 from collections.abc import Callable
@@ -18,23 +22,28 @@ class Effort:
     seconds: float = 25.0
 
 
-def seconds_of(run: Callable[[], Any]) -> float:
-    """Wall-clock seconds of one call; with a GPU, from its being idle with a cold L2 to its being idle again."""
-    _settle(cold=True)
-    start = time.perf_counter()
+def seconds_of(run: Callable[[], Any], device: str = "cpu") -> float:
+    """Seconds of one call: wall clock on the CPU, between events on a GPU."""
+    if device == "cpu":
+        begin = time.perf_counter()
+        run()
+        return time.perf_counter() - begin
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    flush_l2(device)
+    torch.cuda.synchronize()
+    start.record()
     run()
-    _settle(cold=False)
-    return time.perf_counter() - start
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1e3
 
 
-def _settle(cold: bool) -> None:
-    if torch.cuda.is_available():
-        if cold:
-            torch.zeros(2**28, dtype=torch.uint8, device="cuda")  # several times any L2
-        torch.cuda.synchronize()
+def flush_l2(device: str) -> None:
+    """Write several times what any L2 holds."""
+    torch.zeros(2**28, dtype=torch.uint8, device=device)
 
 
-def interleaved(runs: dict[str, Callable[[], Any]], effort: Effort) -> dict[str, list[float]]:
+def interleaved(runs: dict[str, Callable[[], Any]], effort: Effort, device: str = "cpu") -> dict[str, list[float]]:
     """Seconds of each run in each round. The order moves on by one a round, so that none follows always the same."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
@@ -43,8 +52,29 @@ def interleaved(runs: dict[str, Callable[[], Any]], effort: Effort) -> dict[str,
         if turn >= 3 and time.perf_counter() - start > effort.seconds:
             break
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            taken[name].append(seconds_of(runs[name]))
+            taken[name].append(seconds_of(runs[name], device))
     return taken
+
+
+class Budget:
+    """Seconds that a run may take as a whole."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._end = clock, clock() + seconds
+
+    @property
+    def left(self) -> float:
+        return self._end - self._clock()
+
+    def effort(self, most: Effort, workloads: int) -> Effort | None:
+        """What the next of some workloads may take so that all have a turn, None if there is no time left for it. A
+        workload takes about as long again for its checks."""
+        share = self.left / max(workloads, 1) / 2
+        return Effort(most.rounds, min(most.seconds, max(share, _LEAST))) if self.left > 4 * _LEAST else None
+
+
+# Seconds of rounds below which a workload is not begun.
+_LEAST = 5.0
 
 
 def mm_run(device: str = "cpu") -> Callable[[], Any]:

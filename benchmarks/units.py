@@ -14,7 +14,7 @@ from tests.oracle import Oracle, autograd
 
 @dataclass(frozen=True)
 class UnitMaps:
-    """All units of what ``front`` returns.
+    """All units of what ``front`` returns. Numbers of units stay on the CPU, wherever it runs.
 
     front: [B, C, H, W] -> [B, *shape]; x: [1, C, H, W]; sample: flat numbers of the units that the gate compares, [n].
     """
@@ -29,7 +29,7 @@ class UnitMaps:
         with torch.no_grad():
             out = self.front(self.x)[0]
         object.__setattr__(self, "shape", tuple(out.shape))
-        object.__setattr__(self, "active", out.flatten().nonzero()[:, 0])
+        object.__setattr__(self, "active", out.flatten().nonzero()[:, 0].cpu())
 
     @property
     def pixels(self) -> int:
@@ -37,7 +37,7 @@ class UnitMaps:
 
     def references(self) -> list[Sample]:
         """Autograd for the sampled units."""
-        return by_autograd(self.front, self.x, lambda network, x: autograd(network, x, self.sample[None]))
+        return by_autograd(self.front, self.x, lambda network, x: autograd(network, x, self.sample[None].to(x.device)))
 
     def some_active(self, count: int) -> Tensor:
         """``count`` active units, the sampled ones among them, [count]."""
@@ -78,14 +78,15 @@ def by_autograd(network: nn.Module, x: Tensor, explain: Callable[[nn.Module, Ten
     oracles = [explain(copy.deepcopy(network).double(), x.double())]
     oracles += [explain(*in_format(network, x, layout)) for layout in FORMATS]
     everything = torch.ones(1, 1, dtype=torch.bool)
-    return [Sample(oracle.pixels.flatten(2).flatten(0, 1), everything, oracle.bias.flatten()) for oracle in oracles]
+    rows = [(oracle.pixels.flatten(2).flatten(0, 1).cpu(), oracle.bias.flatten().cpu()) for oracle in oracles]
+    return [Sample(maps, everything, bias) for maps, bias in rows]
 
 
 def choose_sample(front: nn.Module, x: Tensor, count: int = 8) -> Tensor:
     """Flat numbers of active units of what ``front`` returns: half of them in the middle of the image (of classes:
     the strongest), half anywhere. [count]."""
     with torch.no_grad():
-        out = front(x)[0]
+        out = front(x)[0].cpu()
     generator = torch.Generator().manual_seed(0)
     plane = torch.zeros(out.shape, dtype=torch.bool)
     if out.dim() == 3:

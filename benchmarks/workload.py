@@ -7,6 +7,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 
+class Unavailable(Exception):
+    """A contender that cannot run here; the message says why."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """A few maps R out of a result, for the gate.
@@ -45,6 +49,7 @@ class Task:
     must be close to one of them.
     tolerance: largest error admitted, as a share of a map's largest entry.
     multiplies: multiply-adds of the own way, counted exactly. device: where it all runs.
+    bytes: what the own way has to move at least, None where that is not counted. notes: about its inputs.
     """
 
     contenders: list[Contender]
@@ -53,11 +58,13 @@ class Task:
     multiplies: Callable[[], float]
     yardstick_references: Callable[[], list[Sample]] | None = None
     device: str = "cpu"
+    bytes: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure that the first own contender must reach.
+    """A figure that an own contender must reach: the first one, or the one with the name ``of``.
 
     measure: ``"speed-up"`` (time of ``against`` over own time), ``"slow-down"`` (its inverse), ``"share"`` (useful rate
     over torch.mm's), ``"memory"`` (peak growth in bytes), ``"memory ratio"``, ``"working memory ratio"`` (results left
@@ -67,6 +74,7 @@ class Goal:
     measure: Literal["speed-up", "slow-down", "share", "memory", "memory ratio", "working memory ratio"]
     bound: float
     against: str = ""
+    of: str = ""
 
     @property
     def at_least(self) -> bool:

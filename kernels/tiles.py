@@ -38,6 +38,8 @@ class MapTile(NamedTuple):
 # contiguous, tf32 wgmma wants M's operand contiguous along the depth; taking it from registers serves both.
 _ROWS = (16, 32, 64)
 _PLAIN = tuple(GemmTile(rows, 64, 16, 4, 3) for rows in _ROWS)
+# triton 3.6 spills eight bytes a thread of 64 x 64 on 4 warps for compute capability 8.0.
+_PLAIN_EARLIER = (*_PLAIN[:-1], GemmTile(64, 64, 16, 8, 3))
 # Terms pass two loads after each other, list then operand: of 5 stages 2 hold lists and 2 operands.
 _WGMMA = (
     *(GemmTile(rows, slices, 32, max(4, slices // 32), 5) for rows in _ROWS for slices in (64, 128, 256)),
@@ -57,7 +59,7 @@ _MMA_SYNC = (
 def gemm_tiles(precision: Precision, capability: Capability, aligned: bool) -> tuple[GemmTile, ...]:
     """All tiles that `gemm_tile` may return, ordered by rows, then slices."""
     if precision == "ieee":
-        return _PLAIN
+        return _PLAIN if capability[0] == 9 else _PLAIN_EARLIER
     table = _WGMMA if capability[0] == 9 else _MMA_SYNC
     # Without 16-byte copies every element has an address of its own, and wider tiles spill.
     return table if aligned else tuple(tile for tile in table if tile.slices == 64 and tile.rows <= 32)

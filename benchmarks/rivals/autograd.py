@@ -30,7 +30,9 @@ def loop(front: nn.Module, x: Tensor, units: Tensor) -> Tensor:
 def autograd_batch(network: nn.Module, x: Tensor, targets: Tensor, layout: str) -> Contender:
     """One backward pass for one class of every input of a batch. x: [B, C, H, W], targets: [B]."""
     run = functools.partial(one_each, *in_format(network, x, layout), targets)
-    return Contender(f"autograd, {layout}", "rival", {"": run}, lambda maps: Sample(maps, torch.ones(1, 1).bool()))
+    return Contender(
+        f"autograd, {layout}", "rival", {"": run}, lambda maps: Sample(maps.cpu(), torch.ones(1, 1).bool())
+    )
 
 
 def one_each(network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:

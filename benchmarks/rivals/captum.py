@@ -1,6 +1,7 @@
 """Captum, as its users call it; imported when it is called, since not every GPU machine has it."""
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from benchmarks.formats import in_both, in_format
 from benchmarks.rivals.parts import over_units
 from benchmarks.units import UnitMaps
-from benchmarks.workload import Contender, Sample
+from benchmarks.workload import Contender, Sample, Unavailable
 
 
 def captum_loop(problem: UnitMaps, units: Tensor) -> Contender:
@@ -19,7 +20,7 @@ def captum_loop(problem: UnitMaps, units: Tensor) -> Contender:
 
 def neurons(front: nn.Module, x: Tensor, units: Tensor, shape: tuple[int, ...]) -> Tensor:
     """[k, pixels]."""
-    from captum.attr import NeuronGradient
+    NeuronGradient = _captum().NeuronGradient
 
     # Captum asks for a module whose output the units are; a front need not end in one.
     network = nn.Sequential(front, nn.Identity())
@@ -31,22 +32,26 @@ def neurons(front: nn.Module, x: Tensor, units: Tensor, shape: tuple[int, ...]) 
 
 def classes(front: nn.Module, x: Tensor, units: Tensor, shape: tuple[int, ...]) -> Tensor:
     """[k, pixels]."""
-    from captum.attr import InputXGradient
-
-    method = InputXGradient(front)
+    method = _captum().InputXGradient(front)
     x = x.detach().requires_grad_()
     return torch.stack([method.attribute(x, target=unit)[0].sum(0).flatten() for unit in units.tolist()]).detach()
+
+
+def _captum() -> Any:
+    try:
+        from captum import attr
+    except ImportError:
+        raise Unavailable("Captum is not installed") from None
+    return attr
 
 
 def captum_batch(network: nn.Module, x: Tensor, targets: Tensor, layout: str) -> Contender:
     """InputXGradient of one class for every input of a batch. x: [B, C, H, W], targets: [B]."""
     run = functools.partial(one_each, *in_format(network, x, layout), targets)
-    return Contender(f"Captum, {layout}", "rival", {"": run}, lambda maps: Sample(maps, torch.ones(1, 1).bool()))
+    return Contender(f"Captum, {layout}", "rival", {"": run}, lambda maps: Sample(maps.cpu(), torch.ones(1, 1).bool()))
 
 
 def one_each(network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
     """[B, pixels]."""
-    from captum.attr import InputXGradient
-
     x = x.detach().requires_grad_()
-    return InputXGradient(network).attribute(x, target=targets).detach().sum(1).flatten(1)
+    return _captum().InputXGradient(network).attribute(x, target=targets).detach().sum(1).flatten(1)

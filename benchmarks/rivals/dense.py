@@ -1,7 +1,7 @@
 """Dense batched convolutions with the slices as the batch; gates and pool winners frozen, batch norm folded."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +9,50 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
 from benchmarks.formats import FORMATS
+from benchmarks.rivals.faster import compiled, recorded
 from benchmarks.rivals.parts import over_slices
 from benchmarks.units import UnitMaps
 from benchmarks.workload import Contender
+
+Way = Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]
+
+
+def dense_slices_on_gpu(
+    problem: UnitMaps, pixels: range, chunks: Iterable[int], dtype: torch.dtype, name: str, compiles: bool = True
+) -> list[Contender]:
+    """The same in channels last and one dtype, what is frozen found in float32: launched operator by operator or as a
+    CUDA graph (best of both and of the chunks), and, where it ``compiles``, compiled (the largest chunk)."""
+    chunks = list(chunks)
+    ways: dict[str, Way] = {"": lambda function: function, ", CUDA graph": recorded}
+    variants = {
+        f"{chunk} a chunk{label}": _prepared(problem, pixels, chunk, dtype, way)
+        for chunk in chunks
+        for label, way in ways.items()
+    }
+    largest = max(chunks)
+    contenders = [over_slices(f"dense batched slices, {name}", problem, pixels, variants)]
+    if compiles:
+        one = {f"{largest} a chunk": _prepared(problem, pixels, largest, dtype, compiled)}
+        contenders.append(over_slices(f"dense batched slices, {name}, compiled", problem, pixels, one))
+    return contenders
+
+
+def _prepared(problem: UnitMaps, pixels: range, chunk: int, dtype: torch.dtype, way: Way) -> Callable[[], Tensor]:
+    """A run whose first call freezes the network, and records or compiles it."""
+    layout = torch.channels_last
+
+    @functools.cache
+    def carry() -> Callable[[Tensor], Tensor]:
+        return way(FrozenNetwork(problem.front, problem.x, layout).to(dtype).run)
+
+    @torch.no_grad()
+    def run() -> Tensor:
+        parts = [
+            carry()(slices.to(dtype).contiguous(memory_format=layout)) for slices in seeds(problem.x, pixels, chunk)
+        ]
+        return torch.cat([part.flatten(1).float() for part in parts])
+
+    return run
 
 
 def dense_slices(problem: UnitMaps, pixels: range, chunks: Iterable[int]) -> Contender:
@@ -72,6 +113,14 @@ class FrozenNetwork(fx.Interpreter):
         self.kept: list[Tensor] | None = None
         self.run(x.contiguous(memory_format=layout))
         self.recording = False
+
+    def to(self, dtype: torch.dtype) -> "FrozenNetwork":
+        """In another dtype from here on, with what was frozen before."""
+        self.module.to(dtype)
+        self.frozen = {
+            name: value.to(dtype) if value.is_floating_point() else value for name, value in self.frozen.items()
+        }
+        return self
 
     def run_node(self, n: fx.Node) -> Tensor:
         module = self.module.get_submodule(str(n.target)) if n.op == "call_module" else None

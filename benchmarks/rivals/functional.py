@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import jvp, vjp, vmap
 
 from benchmarks.rivals.dense import seeds
+from benchmarks.rivals.faster import compiled
 from benchmarks.rivals.parts import over_slices, over_units
 from benchmarks.units import UnitMaps
 from benchmarks.workload import Contender
@@ -27,6 +28,39 @@ def vmap_vjp(problem: UnitMaps, units: Tensor, chunks: Iterable[int]) -> Contend
         f"{chunk} a chunk": functools.partial(vjp_units, problem.front, problem.x, units, chunk) for chunk in chunks
     }
     return over_units("vmap(vjp)", problem, units, variants)
+
+
+def compiled_jvp(problem: UnitMaps, pixels: range, chunk: int) -> Contender:
+    """The same through torch.compile."""
+    push = compiled(vmap(lambda tangent: jvp(problem.front, (problem.x,), (tangent,))[1]))
+
+    @torch.no_grad()
+    def run() -> Tensor:
+        return torch.cat([push(part[:, None]).flatten(1) for part in seeds(problem.x, pixels, chunk)])
+
+    return over_slices("vmap(jvp), compiled", problem, pixels, {f"{chunk} a chunk": run})
+
+
+def compiled_vjp(problem: UnitMaps, units: Tensor, chunk: int) -> Contender:
+    """The same through torch.compile, the forward pass within."""
+    front, x = problem.front, problem.x
+
+    def gradients(rows: Tensor) -> Tensor:  # [chunk, 1, *shape] to [chunk, 1, C, H, W]
+        (pulled,) = vmap(vjp(front, x)[1])(rows)
+        return pulled
+
+    pull = compiled(gradients)
+
+    @torch.no_grad()
+    def run() -> Tensor:
+        parts = []
+        for some in units.split(chunk):
+            seed = x.new_zeros(len(some), torch.Size(problem.shape).numel())
+            seed[torch.arange(len(some)), some] = 1
+            parts.append((pull(seed.view(-1, 1, *problem.shape))[:, 0] * x).sum(1).flatten(1))
+        return torch.cat(parts)
+
+    return over_units("vmap(vjp), compiled", problem, units, {f"{chunk} a chunk": run})
 
 
 @torch.no_grad()

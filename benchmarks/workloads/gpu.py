@@ -1,12 +1,17 @@
 """The same questions on a GPU, at the sizes that it is for: units of the late blocks of large networks, all classes.
 
 The networks are shaped as VGG-16 and ResNet-50 with random weights; biases are set so that about a third of the units
-of every ReLU is open, as trained networks have them. Photographs are noise, smoothed.
+of every ReLU is open, as trained networks have them. Photographs are noise, smoothed. SqueezeNet has its real weights
+where shared data is at hand, else it is made likewise. Densities stand in the titles.
+
+Contenders in lower precision than float32 are compared within their own precision: goals name it.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +19,20 @@ from torch import Tensor, nn
 
 import fwdkern
 from benchmarks import networks, rivals
+from benchmarks.formats import FORMATS
 from benchmarks.kernel_gathered_gemm import CHECKED_SLICES, make_case
 from benchmarks.own import sample_rows
-from benchmarks.units import UnitMaps, choose_sample
+from benchmarks.units import UnitMaps, by_autograd, choose_sample
 from benchmarks.workload import Contender, Sample, Task
+from fwdkern.engine import replay
 from fwdkern.ops import gathered_gemm
 from fwdkern.relevance import Relevance
+from tests.networks.squeezenet import squeezenet1_1
+from tests.oracle import autograd
 
 OPEN = 0.35
-# Of a map's largest entry; operands of 11 and of 8 bits through a dozen layers.
-TOLERANCE = {"ieee": 1e-3, "tf32": 5e-2, "bf16": 2e-1}
+# Of a map's largest entry; operands of 11 and of 8 bits through a dozen layers. The first is the main contender.
+TOLERANCE = {"tf32": 5e-2, "ieee": 1e-3, "bf16": 2e-1}
 _EVERYTHING = torch.ones(1, 1, dtype=torch.bool)
 _VGG = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512)
 
@@ -67,9 +76,10 @@ def resnet50_layer3() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def noise(side: int) -> Tensor:
-    """[1, 3, side, side]."""
-    return F.avg_pool2d(torch.randn(1, 3, side + 8, side + 8, generator=torch.Generator().manual_seed(0)), 9, 1) * 9
+def noise(side: int, batch: int = 1) -> Tensor:
+    """[batch, 3, side, side]."""
+    whole = torch.randn(batch, 3, side + 8, side + 8, generator=torch.Generator().manual_seed(0))
+    return F.avg_pool2d(whole, 9, 1) * 9
 
 
 @torch.no_grad()
@@ -95,27 +105,90 @@ def with_open_gates(network: nn.Module, x: Tensor, share: float = OPEN) -> nn.Mo
     return network.eval()
 
 
+@torch.no_grad()
+def densities(network: nn.Module, x: Tensor) -> str:
+    """The share of open units of every ReLU, as a note."""
+    shares: list[float] = []
+    hooks = [
+        module.register_forward_hook(lambda *call: shares.append(float((call[2] > 0).float().mean())))
+        for module in network.modules()
+        if isinstance(module, nn.ReLU)
+    ]
+    network(x)
+    for hook in hooks:
+        hook.remove()
+    if not shares:
+        return ""
+    mean = sum(shares) / len(shares)
+    return f"open units of {len(shares)} ReLUs {min(shares):.2f} to {max(shares):.2f}, mean {mean:.2f}"
+
+
 def units(
     make: Callable[[], nn.Sequential], side: int, part: int, device: str, precisions: tuple[str, ...] = tuple(TOLERANCE)
 ) -> Task:
     """All units of a network's output, whole maps; rivals on a part of the slices or units."""
     x = noise(side)
-    network = with_open_gates(make(), x).to(device)
-    x = x.to(device)
-    problem = UnitMaps(networks.whole(network), x, choose_sample(network, x.clone()).cpu())
+    network = with_open_gates(make(), x)
+    return _units(network, networks.whole(network), x, None, "dense", part, device, precisions, compiles=False)
+
+
+def resnet20(device: str, precisions: tuple[str, ...] = tuple(TOLERANCE)) -> Task:
+    """ResNet-20, one CIFAR photograph, the 4096 units of the last residual block; rivals compiled too."""
+    network = networks.resnet20()
+    front, x = networks.resnet_front(network), networks.cifar_photo()
+    return _units(network, front, x, "layer3.2", "dense", 1024, device, precisions, compiles=True)
+
+
+def squeezenet_windows(device: str, precisions: tuple[str, ...] = tuple(TOLERANCE)) -> Task:
+    """SqueezeNet 1.1, all 93 312 units of features.5 as windows, streamed."""
+    network, x, _ = squeezenet(1)
+    front = networks.squeezenet_front(network)
+    return _units(network, front, x, "features.5", "window", 256, device, precisions, compiles=False)
+
+
+def _units(
+    network: nn.Module,
+    front: nn.Module,
+    x: Tensor,
+    block: str | None,
+    layout: str,
+    part: int,
+    device: str,
+    precisions: tuple[str, ...],
+    compiles: bool,
+) -> Task:
+    """All units of what ``front`` returns, which is the network's layer ``block``, or its output."""
+    note = densities(front, x)
+    network, front, x = network.to(device), front.to(device), x.to(device)
+    problem = UnitMaps(front, x, choose_sample(front, x))
     net = fwdkern.fuse(network, x)
-    layer = net.layers[-1].name
+    layer = net.layers[-1].name if block is None else block
     contenders = [
-        _own(precision, functools.partial(_stream, net, problem, layer, precision)) for precision in precisions
+        _own(precision, functools.partial(_stream, net, problem, layer, layout, precision)) for precision in precisions
     ]
-    some = problem.middle(part)
-    contenders += [
-        rivals.dense_slices(problem, some, (part // 2, part)),
-        rivals.vmap_jvp(problem, problem.middle(part // 4), (part // 8, part // 4)),
-        rivals.vmap_vjp(problem, problem.some_active(part // 4), (part // 8, part // 4)),
-    ]
-    multiplies = functools.partial(_multiplies, net, x, layer)
-    return Task(contenders, problem.references, TOLERANCE[precisions[-1]], multiplies, device=device)
+    part = min(part, problem.pixels)
+    some, half = problem.middle(part), (part // 2, part)
+    contenders += rivals.dense_slices_on_gpu(problem, some, half, torch.float32, "tf32")
+    contenders += rivals.dense_slices_on_gpu(problem, some, half, torch.bfloat16, "bf16", compiles)
+    few, units, chunks = problem.middle(part // 4), problem.some_active(part // 4), (part // 8, part // 4)
+    contenders += [rivals.vmap_jvp(problem, few, chunks), rivals.vmap_vjp(problem, units, chunks)]
+    if compiles:
+        contenders += [rivals.compiled_jvp(problem, few, len(few)), rivals.compiled_vjp(problem, units, len(units))]
+
+    def multiplies() -> float:
+        return net.plan(x, layer, layout=layout, memory="8GiB").chosen.multiplies
+
+    tolerance = max(TOLERANCE[precision] for precision in precisions)
+    return Task(contenders, problem.references, tolerance, multiplies, device=device, notes=(note,))
+
+
+def squeezenet(batch: int) -> tuple[nn.Module, Tensor, str]:
+    """SqueezeNet 1.1 and photographs [batch, 3, 224, 224]; where they are absent, random ones. And which it is."""
+    try:
+        return networks.squeezenet(), networks.imagenet_photos(batch), "real weights"
+    except networks.Absent:
+        x = noise(224, batch)
+        return with_open_gates(squeezenet1_1(), x[:1]), x, "random weights"
 
 
 def kernel(channels: int, side: int, slices: int, density: float, device: str) -> Task:
@@ -141,7 +214,11 @@ def kernel(channels: int, side: int, slices: int, density: float, device: str) -
         Contender("dense convolution, channels last, tf32", "rival", {"": dense}, rows),
     ]
     exact = F.conv2d(case.maps[:CHECKED_SLICES].double(), case.kernel.double(), padding=1)
-    return Task(contenders, lambda: [rows(exact)], 1e-2, lambda: case.useful_flops() / 2, device=device)
+    maps = case.rows.numel() + case.out.numel()
+    # Maps in and out, weights, and 12 bytes a term, written once and read once.
+    moved = 4 * (maps + case.weight.numel()) + 24 * case.terms()
+    multiplies = case.useful_flops() / 2
+    return Task(contenders, lambda: [rows(exact)], 1e-2, lambda: multiplies, device=device, bytes=moved)
 
 
 def _moved(value: Any, device: str) -> Any:
@@ -150,26 +227,79 @@ def _moved(value: Any, device: str) -> Any:
 
 def classes(device: str) -> Task:
     """SqueezeNet 1.1, one photograph, all 1000 class maps."""
-    network, x = networks.squeezenet().to(device), networks.imagenet_photos(1).to(device)
+    network, x, weights = squeezenet(1)
+    note = densities(network, x)
+    network, x = network.to(device), x.to(device)
     front = networks.whole(network)
-    problem = UnitMaps(front, x, choose_sample(front, x).cpu())
+    problem = UnitMaps(front, x, choose_sample(front, x))
     net = fwdkern.fuse(network, x)
 
     def run(precision: str) -> list[Sample]:
         return [sample_rows(net.attribute(x, "all", precision=precision), problem.sample.to(x.device), x)]
 
-    contenders = [_own(precision, functools.partial(run, precision)) for precision in ("ieee", "tf32")]
+    contenders = [_own(precision, functools.partial(run, precision)) for precision in ("tf32", "ieee")]
+    some = problem.some_active(256)
     contenders += [
-        rivals.dense_transposes(net, problem, problem.some_active(256)),
-        rivals.vmap_vjp(problem, problem.some_active(256), (64, 256)),
+        rivals.dense_transposes(net, problem, some),
+        rivals.vmap_vjp(problem, some, (64, 256)),
+        rivals.compiled_vjp(problem, some, len(some)),
     ]
-    return Task(
-        contenders,
-        problem.references,
-        TOLERANCE["tf32"],
-        lambda: net.plan(x, target="all").chosen.multiplies,
-        device=device,
-    )
+
+    def multiplies() -> float:
+        return net.plan(x, target="all").chosen.multiplies
+
+    return Task(contenders, problem.references, TOLERANCE["tf32"], multiplies, device=device, notes=(weights, note))
+
+
+def one_each(device: str, batch: int) -> Task:
+    """SqueezeNet 1.1, the top class of each photograph (told to everyone), forward pass included."""
+    network, x, weights = squeezenet(batch)
+    note = densities(network, x[:1])
+    network, x = network.to(device), x.to(device)
+    net, front = fwdkern.fuse(network, x), networks.whole(network)
+    with torch.no_grad():
+        targets = front(x).argmax(1)
+    positions = x.shape[2] * x.shape[3]
+
+    def references() -> list[Sample]:
+        return by_autograd(front, x, lambda network, x: autograd(network, x, targets[:, None]))
+
+    def sample(result: Relevance) -> Sample:
+        bias = result.bias[:, 0].cpu()
+        return Sample(result.scores[:, 0].flatten(1).cpu() - (bias / positions)[:, None], _EVERYTHING, bias)
+
+    def own(precision: str, role: Literal["own", "yardstick"] = "own", name: str = "") -> Contender:
+        def explain(images: Tensor) -> Relevance:
+            return net.attribute(images, targets, precision=precision)
+
+        runs = {}
+        for label, layout in FORMATS.items():
+            images = x.clone(memory_format=layout)
+            explain(images)  # the second call records, later ones replay
+            runs[label] = functools.partial(explain, images)
+        return Contender(name or f"fwdkern, {precision}", role, runs, sample)
+
+    def without_graph() -> Contender:
+        contender = own("tf32", "yardstick", "fwdkern, tf32, without CUDA graph")
+
+        def launched(run: Callable[[], Relevance]) -> Relevance:
+            with mock.patch.object(replay, "_on_gpu", lambda x: False):
+                return run()
+
+        variants = {label: functools.partial(launched, run) for label, run in contender.variants.items()}
+        return replace(contender, variants=variants)
+
+    contenders = [own("tf32"), own("ieee"), without_graph()]
+    for layout in FORMATS:
+        contenders += [
+            rivals.captum_batch(front, x, targets, layout),
+            rivals.autograd_batch(front, x, targets, layout),
+        ]
+
+    def multiplies() -> float:
+        return net.plan(x, target=targets).chosen.multiplies
+
+    return Task(contenders, references, TOLERANCE["tf32"], multiplies, device=device, notes=(weights, note))
 
 
 def _own(precision: str, run: Callable[[], list[Sample]]) -> Contender:
@@ -181,11 +311,11 @@ def _own(precision: str, run: Callable[[], list[Sample]]) -> Contender:
     return Contender(f"fwdkern, {precision}", "own", {"": run}, joined)
 
 
-def _stream(net: fwdkern.FusedModel, problem: UnitMaps, layer: str, precision: str) -> list[Sample]:
+def _stream(net: fwdkern.FusedModel, problem: UnitMaps, layer: str, layout: str, precision: str) -> list[Sample]:
     """All units in parts that are dropped when they have been seen; the sampled maps are kept, in their order."""
     kept: list[tuple[int, Sample]] = []
     start = 0
-    for part in net.iter_units(problem.x, layer, memory="16GiB", precision=precision):
+    for part in net.iter_units(problem.x, layer, layout=layout, memory="16GiB", precision=precision):
         kept += _seen(part, start, problem)
         start += part.scores.shape[1]
     return [sample for _, sample in sorted(kept, key=lambda pair: pair[0])]
@@ -199,7 +329,3 @@ def _seen(part: Relevance, start: int, problem: UnitMaps) -> list[tuple[int, Sam
             row = torch.tensor([unit - start], device=part.scores.device)
             found.append((place, sample_rows(part, row, problem.x)))
     return found
-
-
-def _multiplies(net: fwdkern.FusedModel, x: Tensor, layer: str) -> float:
-    return net.plan(x, layer, memory="8GiB").chosen.multiplies

@@ -11,7 +11,7 @@ from torch import Tensor
 from fwdkern.engine.completeness import PRECISION_TOLERANCE, TOLERANCE, check_completeness
 from fwdkern.engine.dense import bias_mass, forward_maps, receptive_boxes, reverse_maps
 from fwdkern.engine.features import Features
-from fwdkern.engine.memory import format_bytes, free_bytes, release, require_memory, zeros
+from fwdkern.engine.memory import format_bytes, free_bytes, parse_bytes, release, require_memory, zeros
 from fwdkern.engine.options import Options
 from fwdkern.engine.planner import Plan, Way, choose, dense_products, plan_dense, plan_rows, rows_backend, worth_rows
 from fwdkern.engine.rounding import rounding
@@ -153,19 +153,19 @@ class Job:
         if tried is not None:
             needs += f", the work on them {format_bytes(tried.chosen.bytes)}"
             # Half of what is left, since the count leaves out libraries and fragments.
-            room = min((free - result) // 2, tried.chosen.bytes // 2)
+            room = format_bytes(max(min(free - result, tried.chosen.bytes) // 2, 0)).replace(" ", "")
             if self._fits(room):
-                advice = f'use memory="{format_bytes(room).replace(" ", "")}", which fits, or {advice}'
+                advice = f'use memory="{room}", which fits, or {advice}'
         return DeviceMemoryError(
             f"{device} ran out of memory on this request: {needs}, and {format_bytes(free)} are free. {given}. "
             f"What was taken for it has been given back; {advice}"
         )
 
-    def _fits(self, memory: int) -> bool:
+    def _fits(self, memory: str) -> bool:
         """Whether the request has a way under another ``memory=``."""
-        options = replace(self.options, memory=memory)
         try:
-            return memory > 0 and bool(Job(self.network, self.tape, self.requests, self.features, options).plan)
+            options = replace(self.options, memory=parse_bytes(memory))
+            return bool(Job(self.network, self.tape, self.requests, self.features, options).plan)
         except (InputError, torch.OutOfMemoryError):
             return False
 

@@ -1,5 +1,6 @@
 """How fast this machine is, measured once and kept in the user's cache folder."""
 
+import contextlib
 import functools
 import json
 import math
@@ -11,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import platformdirs
 import torch
 import torch.nn.functional as F
 
@@ -30,13 +30,20 @@ class Rates:
 
 
 def cache_file() -> Path:
-    """Where this machine's figures are kept."""
+    """Where this machine's figures are kept.
+
+    Raises:
+        ImportError: platformdirs is absent, as it may be where only torch for CUDA was installed.
+    """
+    import platformdirs
+
     return Path(platformdirs.user_cache_dir("fwdkern")) / "calibration.json"
 
 
 def clear() -> None:
     """Forget the figures; the next plan measures again."""
-    cache_file().unlink(missing_ok=True)
+    with contextlib.suppress(ImportError):
+        cache_file().unlink(missing_ok=True)
     rates.cache_clear()
 
 
@@ -59,7 +66,7 @@ def _read() -> dict[str, dict[str, float]]:
     try:
         known = json.loads(cache_file().read_text())
         return {key: value for key, value in known.items() if _is_rates(value)}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, ImportError):
         return {}
 
 
@@ -75,7 +82,7 @@ def _write(known: dict[str, dict[str, float]]) -> None:
             whole = Path(folder) / "calibration.json"
             whole.write_text(json.dumps(known))
             os.replace(whole, cache_file())
-    except OSError:
+    except (OSError, ImportError):
         pass  # a read-only home only costs a measurement a process
 
 

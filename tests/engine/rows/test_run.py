@@ -14,7 +14,8 @@ from fwdkern.engine import planner
 from fwdkern.engine.units import parse_units
 from fwdkern.ops.row_program import CompiledPass
 from tests import data as real
-from tests.engine.rows.networks import NAMED, Drawn, image_networks, named, vector_networks
+from tests.engine.rows.drawn import Drawn, image_networks, vector_networks
+from tests.engine.rows.networks import NAMED, named
 from tests.networks.families import randomise
 from tests.oracle import assert_close, autograd
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from fwdkern.ops.active_rows import active_rows, number_rows
+from fwdkern.ops.active_rows import active_rows, active_rows_on_device, number_rows
 from fwdkern.ops.row_program import Rectangle
 
 
@@ -37,6 +37,11 @@ class RowList:
         return 0, self.grid[0], 0, self.grid[1]
 
 
-def list_rows(mask: Tensor, channels: int, grid: tuple[int, int]) -> RowList:
-    """Row list of a bool mask over the flattened layer ``[C·H·W]``."""
-    return RowList(channels, grid, *active_rows(mask.view(channels, -1)))
+def list_rows(mask: Tensor, channels: int, grid: tuple[int, int], count: int | None = None) -> RowList:
+    """Row list of a bool mask over the flattened layer ``[C·H·W]``; ``count`` is how many are set, where the caller
+    knows, so that nothing has to be read from a device."""
+    gate = mask.view(channels, -1)
+    if count is None:
+        return RowList(channels, grid, *active_rows(gate))
+    offset, channel = active_rows_on_device(gate)
+    return RowList(channels, grid, offset, channel[:count].clone())

@@ -45,12 +45,18 @@ class Product:
 @dataclass
 class Combination:
     """Rows that are sparse combinations of the parent's rows: ``offset`` ``[rows + 1]``, ``index`` and ``coefficient``
-    ``[terms]``."""
+    ``[terms]``, all of which are 1 where it ``copies``."""
 
     parent: int
     offset: Tensor
     index: Tensor
     coefficient: Tensor
+    copies: bool
+
+    def row_of_terms(self) -> Tensor:
+        """Which row each term belongs to."""
+        rows = torch.arange(len(self.offset) - 1)
+        return rows.repeat_interleave(self.offset.diff(), output_size=len(self.index))
 
 
 @dataclass
@@ -133,12 +139,13 @@ def compile_program(tape: Tape, needs: dict[int, Tensor]) -> Program:
             raise NoRowForm(f"layer {step.name!r} multiplies the last axis of {list(step.value.shape[1:])}")
     masks = _masks(tape, order, needs)
     inlined = _inlined(tape, order, needs)
+    held = [i for i in order if i not in inlined]
+    # A GPU is waited for once, not once a node.
+    counts = torch.stack([masks[i].sum() for i in held]).tolist() if _waits(tape.input) else [None] * len(held)
     nodes: dict[int, Node] = {}
     first = 0
-    for i in order:
-        if i in inlined:
-            continue
-        node = Node(i, list_rows(masks[i], *plane(tape.steps[i])), first)
+    for i, count in zip(held, counts, strict=True):
+        node = Node(i, list_rows(masks[i], *plane(tape.steps[i]), count), first)
         first += len(node.rows)
         nodes[i] = node
         if i:
@@ -150,18 +157,21 @@ def compile_program(tape: Tape, needs: dict[int, Tensor]) -> Program:
     return program
 
 
+def _waits(x: Tensor) -> bool:
+    """Whether to learn a number from a tensor's device is to wait for it."""
+    return x.is_cuda
+
+
 def _copied_rows(program: Program, node: Node) -> Tensor | None:
     """The rows that a node's rows copy, as numbers among all rows; None if some row is more or less than a copy."""
     source = torch.full((len(node.rows),), -1)
+    count = torch.zeros_like(source)
     for term in node.terms:
-        if isinstance(term, Product) or bool((term.coefficient != 1).any()):
+        if isinstance(term, Product) or not term.copies:
             return None
-        count = term.offset.diff()
-        copies = count > 0
-        if bool((count > 1).any()) or bool((source[copies] >= 0).any()):
-            return None
-        source[copies] = program.global_index(term).long()
-    return None if bool((source < 0).any()) else source
+        count += term.offset.diff()
+        source[term.row_of_terms()] = program.global_index(term).long()
+    return source if bool((count == 1).all()) else None
 
 
 def _inlined(tape: Tape, order: list[int], needs: dict[int, Tensor]) -> set[int]:
@@ -265,12 +275,12 @@ def _expand(
         if parent in inlined:
             _expand(tape, parent, node, nodes, inlined, units, factor)
         else:
-            _combine(node, nodes[parent], units[:, None], torch.ones(1, 1), factor)
+            _combine(node, nodes[parent], units[:, None], None, factor)
 
     if isinstance(frozen, Diagonal):
         each = frozen.scale.expand(step.value.shape).flatten()[unit]
         # A closed gate has no row of its own, but a sum that takes its place has.
-        if each.dtype is not torch.bool or not each.all():
+        if each.dtype is not torch.bool or (i != node.step and not each.all()):
             each = each.to(step.value.dtype)
             scale = each if scale is None else scale * each
         operand(step.parents[0], unit, scale)
@@ -313,37 +323,42 @@ def _packed(weight: Tensor, transpose: Tensor) -> tuple[Tensor, Tensor]:
     return weight.contiguous(), transpose.contiguous()
 
 
-def _combine(node: Node, parent: Node, source: Tensor, coefficient: Tensor, scale: Tensor | None) -> None:
-    """Add a combination: ``source`` ``[rows, T]`` units of the parent (−1 for none), ``coefficient`` broadcastable."""
+def _combine(node: Node, parent: Node, source: Tensor, coefficient: Tensor | None, scale: Tensor | None) -> None:
+    """Add a combination: ``source`` ``[rows, T]`` units of the parent (−1 for none), ``coefficient`` broadcastable or
+    None for 1."""
     index = parent.rows.row[source]
     there = index >= 0
     offset = torch.zeros(len(index) + 1, dtype=torch.int64)
     torch.cumsum(there.sum(1), 0, out=offset[1:])
-    weights = coefficient if scale is None else coefficient * scale[:, None]
-    node.terms.append(
-        Combination(parent.step, offset, index[there].to(torch.int32), weights.expand(index.shape)[there].contiguous())
-    )
+    copies = coefficient is None and scale is None
+    chosen = index[there].to(torch.int32)
+    if copies:
+        weights = torch.ones(len(chosen))
+    else:
+        each = torch.ones(1, 1) if coefficient is None else coefficient
+        weights = (each if scale is None else each * scale[:, None]).expand(index.shape)[there].contiguous()
+    node.terms.append(Combination(parent.step, offset, chosen, weights, copies))
 
 
-def _sources(frozen: Frozen, step: Step, parent: Step, number: int, unit: Tensor) -> tuple[Tensor, Tensor]:
-    """Units of a parent that each unit of a step is made of, ``[rows, T]``, −1 for none, and their coefficients."""
-    one = torch.ones(1, 1)
+def _sources(frozen: Frozen, step: Step, parent: Step, number: int, unit: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Units of a parent that each unit of a step is made of, ``[rows, T]``, −1 for none, and their coefficients, None
+    for 1."""
     positions = plane(step)[1][0] * plane(step)[1][1]
     if isinstance(frozen, Relabel):
-        return frozen.source(unit.device).flatten().long()[unit, None] - 1, one
+        return frozen.source(unit.device).flatten().long()[unit, None] - 1, None
     if isinstance(frozen, Concatenation):
         if frozen.dim != 2:
             raise NoRowForm(f"layer {step.name!r} concatenates along positions")
         live = [k for k, is_live in enumerate(frozen.live) if is_live][number]
         start, size = sum(frozen.sizes[:live]), frozen.sizes[live]
         inside = (unit >= start * positions) & (unit < (start + size) * positions)
-        return torch.where(inside, unit - start * positions, -1)[:, None], one
+        return torch.where(inside, unit - start * positions, -1)[:, None], None
     grid = plane(parent)[1]
     inputs = grid[0] * grid[1]
     channel, position = unit // positions, unit % positions
     base = (channel * inputs)[:, None]
     if isinstance(frozen, Winner):
-        return base + frozen.index.flatten()[unit, None], one
+        return base + frozen.index.flatten()[unit, None], None
     if isinstance(frozen, Reduction):
         if sorted(frozen.dims) != [3, 4]:
             raise NoRowForm(f"layer {step.name!r} sums over other dimensions than the positions")

@@ -122,10 +122,10 @@ class _Transposed:
 def _only_readers(reader: Node, k: int, count: int) -> Tensor | None:
     """The row of the reader that reads each of a node's rows; None unless each is read once, as it is."""
     term = reader.terms[k]
-    if isinstance(term, Product) or len(term.index) != count or bool((term.coefficient != 1).any()):
+    if isinstance(term, Product) or len(term.index) != count or not term.copies:
         return None
     rows = torch.full((count,), -1)
-    rows[term.index.long()] = _row_of_terms(term)
+    rows[term.index.long()] = term.row_of_terms()
     return None if bool((rows < 0).any()) else rows
 
 
@@ -133,11 +133,6 @@ def _transposed_combination(term: Combination, rows: int, reader: int) -> Combin
     index = term.index.long()
     order = index.argsort(stable=True)
     offset = torch.zeros(rows + 1, dtype=torch.int64)
-    torch.cumsum(index.bincount(minlength=rows), 0, out=offset[1:])
-    own = _row_of_terms(term)[order].to(torch.int32)
+    torch.cumsum(torch.zeros_like(offset[1:]).index_add_(0, index, torch.ones_like(index)), 0, out=offset[1:])
+    own = term.row_of_terms()[order].to(torch.int32)
     return CombinationTerm(reader, offset, own, term.coefficient[order].contiguous())
-
-
-def _row_of_terms(term: Combination) -> Tensor:
-    """Which row each term of a combination belongs to."""
-    return torch.arange(len(term.offset) - 1).repeat_interleave(term.offset.diff(), output_size=len(term.index))

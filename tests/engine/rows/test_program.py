@@ -1,12 +1,16 @@
 """Which rows a program holds: exactly the units whose maps are not zero and on which something wanted depends."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fwdkern
 from fwdkern.engine.dense import forward_maps, pull
 from fwdkern.engine.features import parse_features
 from fwdkern.engine.rows.program import Product, Program, compile_program
+from fwdkern.engine.rows.reverse import _Transposed
 from fwdkern.engine.tape import Tape, record
 from fwdkern.engine.units import Units, parse_units
 from tests.engine.rows.networks import NAMED, named
@@ -67,3 +71,40 @@ def test_gates_inside_sums_become_scales(name: str) -> None:
     terms = program.nodes[program.wanted[0]].terms
     scales = [term.scale if isinstance(term, Product) else term.coefficient for term in terms]
     assert any(scale is not None and (scale == 0).any() and (scale != 0).any() for scale in scales)
+
+
+class Reads(TorchDispatchMode):
+    """Counts the operators for which the host waits for a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aten = torch.ops.aten
+        sized = (aten.nonzero.default, aten.masked_select.default, aten.bincount.default, aten._unique2.default)
+        read = func in (aten._local_scalar_dense.default, *sized)
+        read |= func is aten.repeat_interleave.Tensor and (kwargs or {}).get("output_size") is None
+        read |= func is aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1])
+        self.count += read
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["concatenated pools", "pool of a concatenation in a residual", "same branch twice"])
+def test_a_device_is_seldom_waited_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for all row lists, once for each combination's terms (twice where they have coefficients), once to learn
+    whether a node only copies, and once to read a program backwards past a node."""
+    monkeypatch.setenv("FWDKERN_BACKEND", "torch")
+    tape, expected, units = compiled(name)
+    monkeypatch.setattr("fwdkern.engine.rows.program._waits", lambda x: True)
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda x, own=torch.Tensor.tolist: x[0].item() and own(x))
+    with torch.no_grad(), Reads() as reads:
+        program = compile_program(tape, {len(tape.steps) - 1: units.mask(0)})
+    terms = [term for node in program.nodes.values() for term in node.terms if not isinstance(term, Product)]
+    assert reads.count <= 1 + len(program.nodes) + sum(1 if term.copies else 2 for term in terms)
+    with torch.no_grad(), Reads() as reads:
+        _Transposed(program, len(tape.steps) - 1)
+    assert reads.count <= len(program.nodes)
+    for node, other in zip(program.nodes.values(), expected.nodes.values(), strict=True):
+        assert torch.equal(node.rows.offset, other.rows.offset) and torch.equal(node.rows.channel, other.rows.channel)
+        assert (node.source is None) == (other.source is None)

@@ -33,7 +33,8 @@ def mask(maps: Tensor, keep: Keep) -> Tensor:
 def top(maps: Tensor, share: float) -> Tensor:
     """1 for exactly ⌈share · H · W⌉ pixels of each map ``[B, H, W]``, 0 for the others.
 
-    The largest values are taken; among equal ones those that come first, row by row from the top left.
+    The largest values are taken; among equal ones those that come first, row by row from the top left. So a constant
+    map keeps the upper rows of its image.
     """
     pixels = maps[0].numel()
     count = math.ceil(share * pixels - 1e-9)  # 0.07 · 100 is 7.000000000000001 in floats

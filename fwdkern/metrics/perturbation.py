@@ -41,13 +41,15 @@ class _Perturbation(Metric):
         before, after = self._ends(images, canvas(images, self.fill))
         classes = one_class(target, run(self.model, images, self.normalise))
         turn = ranked.argsort(1).view(len(maps), 1, *maps.shape[1:])
+        counts = [step * pixels // self.steps for step in range(self.steps + 1)]
         scores = []
-        for step in range(self.steps + 1):
-            shown = torch.where(turn < step * pixels // self.steps, after, before)
+        for count in counts:
+            shown = torch.where(turn < count, after, before)
             scores.append(target_score(run(self.model, shown, self.normalise), classes, self.score))
         curves = torch.stack(scores, 1)  # [B, steps + 1]
         broken = reasons_where(~curves.isfinite().all(1), SCORE_NOT_FINITE)
-        self._add(torch.trapezoid(curves, dx=1 / self.steps), first_reason(reasons, broken))
+        shares = torch.tensor(counts, dtype=torch.float64) / pixels
+        self._add(torch.trapezoid(curves, shares), first_reason(reasons, broken))
 
     def _ends(self, images: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """What a pixel looks like before and after its turn, both ``[B, C, H, W]``."""
@@ -57,7 +59,8 @@ class _Perturbation(Metric):
 class Insertion(_Perturbation):
     """Mean area under the score's curve while pixels appear, the largest of the map first; higher is better.
 
-    Equal values go row by row from the top left. Scores are taken at ``steps`` + 1 even shares of the pixels.
+    Equal values go row by row from the top left. Scores are taken at ``steps`` + 1 shares of the pixels, as even as
+    whole pixels allow.
 
     Args:
         model: from normalised images to raw class scores ``[B, classes]``, in evaluation mode.

@@ -36,21 +36,9 @@ class _AgainstBoxes(Metric):
                 whose boxes all lie outside the map, or hold no pixel's centre, as "no box holds a pixel".
         """
         maps, unusable = check_maps(maps)
-        inside, boxless = self._inside(boxes, maps)
+        inside, boxless, ignored = _inside(boxes, maps)
         self._add(self._measure(maps, inside), first_reason(unusable, boxless))
-
-    def _inside(self, boxes: Boxes, maps: Tensor) -> tuple[Tensor, list[str]]:
-        """Which pixels lie in a box, bool ``[B, H, W]``, and which examples have no such pixel."""
-        if len(boxes) != len(maps):
-            raise InputError(f"boxes: {len(maps)} maps need as many lists of boxes, got {len(boxes)}")
-        inside, reasons = torch.zeros(maps.shape, dtype=torch.bool), []
-        for example, given in enumerate(boxes):
-            each = _each_box(given, *maps.shape[1:])  # [n, H, W]
-            held = each.flatten(1).any(1)
-            self.ignored_boxes += int((~held).sum())
-            inside[example] = each.any(0)
-            reasons.append(NO_BOX if not len(each) else "" if held.any() else NO_PIXEL)
-        return inside.to(maps.device), reasons
+        self.ignored_boxes += ignored
 
     def _measure(self, maps: Tensor, inside: Tensor) -> Tensor:
         raise NotImplementedError
@@ -91,6 +79,20 @@ class PointingGame(_AgainstBoxes):
         largest = maps.flatten(1).argmax(1)[:, None, None]
         squared = (rows - largest // width) ** 2 + (columns - largest % width) ** 2  # [B, H, W]
         return (inside & (squared <= self.tolerance**2)).flatten(1).any(1).float() * 100
+
+
+def _inside(boxes: Boxes, maps: Tensor) -> tuple[Tensor, list[str], int]:
+    """Which pixels lie in a box, bool ``[B, H, W]``; which examples have none; and how many boxes hold no pixel."""
+    if len(boxes) != len(maps):
+        raise InputError(f"boxes: {len(maps)} maps need as many lists of boxes, got {len(boxes)}")
+    inside, reasons, ignored = torch.zeros(maps.shape, dtype=torch.bool), [], 0
+    for example, given in enumerate(boxes):
+        each = _each_box(given, *maps.shape[1:])  # [n, H, W]
+        held = each.flatten(1).any(1)
+        ignored += int((~held).sum())
+        inside[example] = each.any(0)
+        reasons.append(NO_BOX if not len(each) else "" if held.any() else NO_PIXEL)
+    return inside.to(maps.device), reasons, ignored
 
 
 def _each_box(boxes: object, height: int, width: int) -> Tensor:

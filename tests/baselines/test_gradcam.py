@@ -118,7 +118,9 @@ def test_a_second_call_of_a_module() -> None:
     model.head(value.relu().mean((2, 3)))[:, 1].sum().backward()
     expected = (value.grad.mean((2, 3), keepdim=True) * value).sum(1).relu()
     assert_close(GradCAM(model, "shared@1").attribute(x, 1), expected.detach(), 1e-6)
-    with pytest.raises(LayerError, match=r"'shared@2' is not reached: the model calls .* 2 times; shared@1 is the last"):
+    with pytest.raises(
+        LayerError, match=r"'shared@2' is not reached: the model calls .* 2 times; shared@1 is the last"
+    ):
         GradCAM(model, "shared@2").attribute(x, 1)
 
 

@@ -17,11 +17,14 @@ value points nowhere; every measure leaves that example out and counts it, by th
 How other packages define the same measures differently:
 
 - torch-cam's ``ClassificationMetric`` and pytorch-grad-cam's ``CamMultImageConfidenceChange`` multiply the normalised
-  input by the whole map, so that masked pixels become the data set's mean colour and not black. torch-cam adds 1e-7 to
-  the score that it divides by, and lets a negative score through; pytorch-grad-cam's ``DropInConfidence`` does not
-  divide at all. Both give fractions, not per cent.
-- Quantus' ``RelevanceMassAccuracy`` is the energy-based pointing game of maps without negative values; with negative
-  values it sums them too. Its ``PointingGame`` has no tolerance.
+  input by the whole map as it is given: what is masked becomes the data set's mean colour and not black. torch-cam
+  divides by the score plus 1e-7, be it negative; pytorch-grad-cam's ``DropInConfidence`` does not divide at all. Both
+  give fractions, not per cent.
+- torch-cam's ``DeletionInsertionMetric`` hides pixels behind zeros after normalisation, in 20 steps.
+- Quantus' ``RelevanceMassAccuracy`` sums negative values too; its ``PointingGame`` has no tolerance. Its
+  ``PixelFlipping`` is a deletion curve without its first point, and hides pixels behind the image's smallest value.
+
+Where the definitions agree, tests compare the results.
 """
 
 from fwdkern.metrics.confidence import AverageDrop, AverageIncrease, WinRate

@@ -17,7 +17,7 @@ from fwdkern.metrics.metric import Metric, first_reason
 NO_BOX = "no box"
 NO_PIXEL = "no box holds a pixel"
 
-Boxes = Sequence[Tensor | Sequence[Sequence[float]]]
+Boxes = Tensor | Sequence[Tensor | Sequence[Sequence[float]]]
 
 
 class _AgainstBoxes(Metric):
@@ -32,8 +32,8 @@ class _AgainstBoxes(Metric):
 
         Args:
             maps: ``[B, H, W]``.
-            boxes: for each map the boxes ``[n, 4]`` of its class. An example without any is left out as "no box"; one
-                whose boxes all lie outside the map, or hold no pixel's centre, as "no box holds a pixel".
+            boxes: for each map the boxes ``[n, 4]`` of its class; n may differ. An example without any is left out as
+                "no box"; one whose boxes all lie outside the map, or hold no pixel's centre, as "no box holds a pixel".
         """
         maps, unusable = check_maps(maps)
         inside, boxless, ignored = _inside(boxes, maps)

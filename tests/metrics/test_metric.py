@@ -105,6 +105,17 @@ def test_a_bad_map_leaves_the_others_as_they_are(case: Case) -> None:
     assert spoilt.reasons()[0] == "map is not finite"
 
 
+def test_models_never_see_what_is_not_finite() -> None:
+    def strict(x: Tensor) -> Tensor:
+        assert x.isfinite().all()
+        return sums(x)
+
+    images, maps = PICTURE.repeat(2, 1, 1, 1), torch.cat([MAP, MAP * torch.nan])
+    for keep in (0.5, "whole"):
+        masked_scores(strict, images, maps, keep=keep)  # type: ignore[arg-type]
+    Insertion(strict, steps=2).update(images, maps)
+
+
 @every
 def test_all_left_out_is_nan_and_none_seen_an_error(case: Case) -> None:
     metric = case.make()

@@ -7,7 +7,7 @@ from fwdkern.baselines.gradcam import GradCAM
 
 
 class GradCAMPlusPlus(GradCAM):
-    """Chattopadhay et al. 2018, https://arxiv.org/abs/1710.11063, equations 11 and 19.
+    """Chattopadhay et al. 2018, https://arxiv.org/abs/1710.11063, in its closed form.
 
     With S the class score, A a channel of the layer's output, g = dS/dA and sums over the channel's positions,
 

@@ -16,8 +16,10 @@ Layer = str | nn.Module | None
 
 
 def default_layer(model: nn.Module, inputs: Tensor) -> str:
-    """The last layer of a model whose output has a spatial extent, which is what GradCAM uses unless told otherwise.
+    """The layer that GradCAM takes unless told otherwise: the last whose output has a spatial extent.
 
+    One with a channel for each class is passed over where there is another: at such a layer, SqueezeNet's last
+    convolution for example, each map is the class's own channel, and GradCAM and GradCAM++ are the same.
     A block that returns its last layer's output goes by that layer's name. An activation that is a function and no
     module, such as F.relu, has no name here: the map is then the one below it.
 
@@ -29,30 +31,33 @@ def default_layer(model: nn.Module, inputs: Tensor) -> str:
     """
     x = check_arguments(model, inputs)[:1]
     calls: dict[str, int] = {}
-    last: tuple[str, Tensor] | None = None
+    last: tuple[Tensor, int] | None = None
+    maps: list[tuple[str, int]] = []  # names and channels, in order of execution
 
     def seen(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             nonlocal last
             calls[name] = calls.get(name, -1) + 1
-            # A block returns its last layer's tensor, and so does a layer that writes in place: the layer counts.
-            known = last is not None and output is last[1]
-            if _is_map(output) and not (known and any(module.children())):
-                last = f"{name}@{calls[name]}" if calls[name] else name, output
+            if not _is_map(output):
+                return
+            # A block or a dropout hands on the tensor it was given; a layer that writes in place makes a new version.
+            if last is None or output is not last[0] or output._version != last[1]:
+                maps.append((f"{name}@{calls[name]}" if calls[name] else name, output.shape[1]))
+                last = output, output._version
 
         return hook
 
-    with ExitStack() as hooks, torch.no_grad():
+    with ExitStack() as hooks, recording(), torch.no_grad():
         for name, module in model.named_modules():
             if name:
                 hooks.callback(module.register_forward_hook(seen(name)).remove)
-        run(model, x)
-    if last is None:
+        classes = run(model, x).shape[1]
+    if not maps:
         raise InputError(
             f"no module of {type(model).__name__} returns a map [B, K, h, w] of more than one position, which GradCAM "
             "needs: use a method that needs no layer, such as InputXGradient"
         )
-    return last[0]
+    return ([name for name, channels in maps if channels != classes] or [maps[-1][0]])[-1]
 
 
 def layer_gradient(model: nn.Module, layer: Layer, x: Tensor, target: Target) -> tuple[Tensor, Tensor]:

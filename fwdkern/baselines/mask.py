@@ -15,7 +15,7 @@ _LEFT = 0.01  # of what blurring the whole image takes away from the probability
 
 
 class Mask:
-    """Fong & Vedaldi 2017, https://arxiv.org/abs/1704.03296, equation 5, minimised by Adam.
+    """Fong & Vedaldi 2017, https://arxiv.org/abs/1704.03296, section 4: the deletion game, played by Adam.
 
     A mask m in [0, 1] on a coarse grid is spread over the image by Gaussians, ``M``, and mixes the image with a blurred
     copy, ``M x + (1 - M) blur(x)``. With p the target's softmax probability, the objective of one image is
@@ -23,9 +23,9 @@ class Mask:
         p(shifted mix) + l1_coeff sum |1 - m| + tv_coeff sum |grad m|^tv_beta
 
     The image moves under the mask by some pixels in every iteration. The mask begins as the smallest centred circle
-    that takes away 99 % of what blurring the whole image takes away from p; as all of the image where none does. The
-    defaults are the paper's (section 4.3); lengths scale with the shorter side, which is 224 there. Images of a batch
-    are optimised together and do not influence each other.
+    that takes away 99 % of what blurring the whole image takes away from p, or covers the whole image. The defaults
+    are the paper's (section 4.3); lengths scale with the shorter side, which is 224 there. Images of a batch are
+    optimised together and do not influence each other.
 
     Args:
         model: in evaluation mode.

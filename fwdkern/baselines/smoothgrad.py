@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fwdkern.baselines.method import Target, check_arguments, generators, input_gradient, parse_class, run
+from fwdkern.baselines.method import Target, check_arguments, generators, input_gradient, parse_class, recording, run
 from fwdkern.errors import InputError
 
 
@@ -34,12 +34,13 @@ class SmoothGrad:
             InputError: an argument cannot be used, or the model cannot be differentiated.
         """
         x = check_arguments(self.model, inputs)
-        with torch.no_grad():
-            classes = parse_class(target, run(self.model, x))
-        deviation = self.noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
-        sources = generators(x, self.seed)
-        total = torch.zeros_like(x)
-        for _ in range(self.nt_samples):
-            noise = torch.stack([torch.randn(x.shape[1:], generator=source) for source in sources])
-            total += input_gradient(self.model, x + deviation * noise.to(x), classes)
-        return (total / self.nt_samples).abs().sum(1)
+        with recording():
+            with torch.no_grad():
+                classes = parse_class(target, run(self.model, x))
+            deviation = self.noise * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True))
+            sources = generators(x, self.seed)
+            total = torch.zeros_like(x)
+            for _ in range(self.nt_samples):
+                noise = torch.stack([torch.randn(x.shape[1:], generator=source) for source in sources])
+                total += input_gradient(self.model, x + deviation * noise.to(x), classes)
+            return (total / self.nt_samples).abs().sum(1)

@@ -82,11 +82,16 @@ def test_one_convolution_by_hand() -> None:
 
 def test_default_layers() -> None:
     x = photos()
-    assert default_layer(squeezenet1_1().eval(), x) == "classifier.2"
+    assert default_layer(squeezenet1_1().eval(), x) == "features.12"  # neither the dropout nor the class channels
     assert default_layer(mobilenet_v2().eval(), x) == "features.18.2"
     for name, layer in (("resnet_bottleneck", "layer2.1.relu@2"), ("googlenet", "inception4a"), ("vgg", "avgpool")):
         family = FAMILIES[name]
         assert default_layer(family.factory(), torch.rand(1, *family.input_shape)) == layer
+
+
+def test_class_channels_are_taken_where_there_are_no_others() -> None:
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    assert default_layer(nn.Sequential(*layers).eval(), photos()) == "1"
 
 
 def test_the_default_layer_is_used_and_shown() -> None:
@@ -133,7 +138,7 @@ def test_bad_layers() -> None:
     with pytest.raises(LayerError, match="ReLU is not a module of this SqueezeNet"):
         GradCAM(model, nn.ReLU())
     with pytest.raises(
-        InputError, match=r"'classifier.3' must return a map .*, got \[2, 1000, 1, 1\]: .* such as 'classifier.2'"
+        InputError, match=r"'classifier.3' must return a map .*, got \[2, 1000, 1, 1\]: .* such as 'features.12'"
     ):
         GradCAM(model, "classifier.3").attribute(x)
     model.unused = nn.Conv2d(3, 3, 1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fwdkern.baselines import GradCAMPlusPlus, default_layer
+from fwdkern.baselines import GradCAMPlusPlus
 from tests import data
 from tests.oracle import assert_close
 
@@ -50,7 +50,7 @@ def test_gradients_whose_squares_underflow() -> None:
 
 
 def test_closed_form_equals_derivatives_of_the_exponential() -> None:
-    """alpha from autograd's second and third derivatives of exp(S) by single units (equation 10 of the paper)."""
+    """alpha from autograd's second and third derivatives of exp(S) by single units."""
     torch.manual_seed(0)
     lower = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())
     upper = nn.Sequential(nn.Conv2d(3, 4, 2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
@@ -80,8 +80,7 @@ def test_trained_networks(load: object) -> None:
     """After a ReLU no position is lost, and the closed form as printed gives the same in float64."""
     model, (x, classes) = load().double(), data.imagenet_photos(1)  # type: ignore[operator]
     x = x.double()
-    layer = "features.12" if load is data.squeezenet else default_layer(model, x)
-    method = GradCAMPlusPlus(model, layer)
+    method = GradCAMPlusPlus(model)
     value = torch.rand(1, 6, 5, 5, dtype=torch.float64)
     slope = torch.randn(1, 6, 5, 5, dtype=torch.float64)
     printed = slope**2 / (2 * slope**2 + value.sum((2, 3), keepdim=True) * slope**3)

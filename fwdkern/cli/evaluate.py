@@ -117,7 +117,7 @@ def evaluate(
         run(session.named.model, made, examples, session.preprocessing, records, target.value, _BATCH, progress)
     found = rows(records)
     text = table(found)
-    viz.save(picture(found, f"{session.named.name}, {settings['images']}"), out / "table.png")
+    viz.save(picture(found, f"{session.named.name.split(':')[-1]}, {settings['images']}"), out / "table.png")
     replace_text(out / "table.md", text)
     if place is not None:
         place.put(text)

@@ -53,6 +53,8 @@ class Records:
         Raises:
             InputError: its results here were made with other ones.
         """
+        if not method or method.startswith(".") or "/" in method:
+            raise InputError(f"The method's name {method!r} is also a file's: it cannot hold / or begin with a dot.")
         given = json.loads(json.dumps(settings))
         known = self._kept["methods"].get(method)
         if known is not None and known != given and self._path(method).exists():

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +13,7 @@ from fwdkern.errors import InputError
 from fwdkern.evaluation.measures import PROTOCOLS
 from fwdkern.evaluation.records import FIXED, Records
 from fwdkern.metrics import bootstrap
+from fwdkern.metrics.pointing import NO_BOX
 
 # The thesis's own figures (raw drop, raw increase, softmax drop, softmax increase, energy), on other networks and
 # images than any that are evaluated here.
@@ -45,13 +47,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One method: its measures by name, maps a second (median), images with a map, and whom a reason left out."""
+    """One method, over the images that every method was measured on.
+
+    Attributes:
+        values: of each measure one number for each image, in the same order for all methods; NaN where left out.
+        speed: maps a second, the median; images: with a map; reasons: how many images each left out.
+    """
 
     method: str
-    cells: dict[str, Cell]
+    values: dict[str, np.ndarray]
     speed: float
     images: int
     reasons: dict[str, int]
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """The means of the measures."""
+        return {name: cell(values) for name, values in self.values.items()}
 
 
 def rows(records: Records) -> list[Row]:
@@ -59,20 +71,19 @@ def rows(records: Records) -> list[Row]:
     tables = {name: {row["image"]: row for row in records.rows(name)} for name in records.methods}
     if not tables:
         raise InputError(f"{records.folder} holds no measurements yet.")
-    shared = set.intersection(*(set(table) for table in tables.values()))
+    shared = sorted(set.intersection(*(set(table) for table in tables.values())))
     if not shared:
         raise InputError(f"No image in {records.folder} was measured with every method; let the evaluation run on.")
-    return [_row(name, [row for image, row in table.items() if image in shared]) for name, table in tables.items()]
+    return [_row(name, [table[image] for image in shared]) for name, table in tables.items()]
 
 
 def _row(method: str, measured: Sequence[dict[str, str]]) -> Row:
     names = [name for name in measured[0] if name not in FIXED]
-    columns = {name: np.array([float(row[name] or "nan") for row in measured]) for name in names}
     seconds = [float(row["seconds"]) for row in measured if row["seconds"]]
     reasons = Counter(reason for row in measured for reason in row["reasons"].split("; ") if reason)
     return Row(
         method,
-        {name: _cell(column) for name, column in columns.items()},
+        {name: np.array([float(row[name] or "nan") for row in measured]) for name in names},
         # The first batch also captures the network and warms up.
         1 / float(np.median(seconds)) if seconds else math.nan,
         len(seconds),
@@ -80,7 +91,8 @@ def _row(method: str, measured: Sequence[dict[str, str]]) -> Row:
     )
 
 
-def _cell(values: np.ndarray) -> Cell:
+def cell(values: np.ndarray) -> Cell:
+    """The mean of values ``[n]``, NaN left out."""
     known = values[~np.isnan(values)]
     if not known.size:
         return Cell(math.nan, math.nan, math.nan, 0)
@@ -88,19 +100,55 @@ def _cell(values: np.ndarray) -> Cell:
 
 
 def table(found: Sequence[Row]) -> str:
-    """Markdown: one table for each way of masking, the thesis's figures below, and what was left out."""
+    """Markdown: one table for each way of masking, the thesis's figures below, differences, and what was left out."""
     parts = [_table(found, protocol) for protocol in PROTOCOLS]
-    counts = sorted({row.images for row in found})
-    notes = [f"Means over {' or '.join(map(str, counts))} images, in per cent, with 95 % bootstrap intervals."]
+    if len(found) > 1:
+        parts.append(_differences(found))
+    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in _notes(found))]) + "\n"
+
+
+def _notes(found: Sequence[Row]) -> list[str]:
+    counts = " or ".join(str(count) for count in sorted({row.images for row in found}))
+    notes = [f"Means over {counts} images, in per cent, with 95 % bootstrap intervals."]
+    affected: dict[str, list[str]] = {}
     for row in found:
-        if row.reasons:
-            left_out = "; ".join(f"{count} × {reason}" for reason, count in row.reasons.items())
-            notes.append(f"Left out of the measures named, {row.method}: {left_out}.")
-    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes)]) + "\n"
+        kept = {reason: n for reason, n in row.reasons.items() if _boxed(found) or not reason.startswith(f"{NO_BOX} (")}
+        if kept:
+            text = "; ".join(f"{n} × {reason}" for reason, n in kept.items())
+            affected.setdefault(text, []).append(row.method)
+    for text, methods in affected.items():
+        who = "every method" if len(methods) == len(found) else ", ".join(methods)
+        notes.append(f"Left out of the measures named, {who}: {text}.")
+    return notes
+
+
+def _boxed(found: Sequence[Row]) -> bool:
+    return any(row.cells["energy"].count for row in found)
+
+
+def _differences(found: Sequence[Row]) -> str:
+    """All methods against the first, image by image."""
+    first, *others = found
+    names = [f"{name}-{protocol}" for protocol in PROTOCOLS for name in ("drop-softmax", "increase-softmax")]
+    heads = [f"{_HEADINGS[name.rpartition('-')[0]]}, {_SHORT[name.rpartition('-')[2]]}" for name in names]
+    if _boxed(found):
+        names, heads = [*names, "energy"], [*heads, "energy in boxes"]
+    lines = []
+    for row in others:
+        cells = [cell(row.values[name] - first.values[name]) for name in names]
+        lines.append([row.method, *(f"**{c}**" if c.low > 0 or c.high < 0 else str(c) for c in cells)])
+    body = _markdown([["method", *heads], *lines])
+    return f"**Each method minus {first.method}, image by image; bold where the interval leaves out 0**\n\n{body}"
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    head, *body = lines
+    rule = ["---", *["--:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *body))
 
 
 def _table(found: Sequence[Row], protocol: str) -> str:
-    boxed = any(row.cells["energy"].count for row in found)
+    boxed = _boxed(found)
     names = [f"{name}-{protocol}" for name in _HEADINGS]
     heads = ["method", *_HEADINGS.values()]
     if boxed:
@@ -111,9 +159,7 @@ def _table(found: Sequence[Row], protocol: str) -> str:
         for method, figures in THESIS.items():
             cells = [f"{value:.1f}" for value in (figures if boxed else figures[:4])]
             lines.append([f"*thesis: {method}*", *cells, *["–"] * (len(heads) - 1 - len(cells))])
-    rule = ["---", *["--:"] * (len(heads) - 1)]
-    body = "\n".join("| " + " | ".join(line) + " |" for line in (heads, rule, *lines))
-    return f"**{_TITLES[protocol]}**\n\n{body}"
+    return f"**{_TITLES[protocol]}**\n\n{_markdown([heads, *lines])}"
 
 
 def picture(found: Sequence[Row], title: str) -> Figure:
@@ -123,7 +169,7 @@ def picture(found: Sequence[Row], title: str) -> Figure:
         for protocol in PROTOCOLS
         for name, better in (("drop", "lower"), ("increase", "higher"))
     ]
-    if any(row.cells["energy"].count for row in found):
+    if _boxed(found):
         panels.append(("energy in boxes", "energy", "higher"))
     figure = Figure(figsize=(2.6 * len(panels) + 1.6, 0.34 * len(found) + 1.5), dpi=120, layout="constrained")
     figure.suptitle(title, fontsize=11)

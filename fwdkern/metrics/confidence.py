@@ -12,6 +12,8 @@ from fwdkern.metrics.scores import MaskedScores, Score, check_score, target_scor
 
 SCORE_NOT_FINITE = "score is not finite"
 SCORE_NOT_POSITIVE = "score is not positive"
+# Two passes over the same image may differ by this share of the score, by the order of their sums in float32.
+_ROUNDING = 1e-5
 
 
 class AverageDrop(Metric):
@@ -35,7 +37,7 @@ class AverageDrop(Metric):
 
 
 class AverageIncrease(Metric):
-    """Share of examples with Y < O in per cent; higher is better. Negative raw scores count like others.
+    """Share of examples with Y < O, by more than rounding, in per cent; higher is better. Raw scores may be negative.
 
     Args:
         score: ``"logit"``, the model's output, or ``"softmax"`` of it.
@@ -47,7 +49,7 @@ class AverageIncrease(Metric):
 
     def update(self, scores: MaskedScores) -> None:
         before, after, reasons = _before_and_after(scores, self.score)
-        self._add((before < after).double() * 100, reasons)
+        self._add((after - before > _ROUNDING * before.abs()).double() * 100, reasons)
 
 
 class WinRate(Metric):

@@ -55,6 +55,8 @@ def test_a_folder_of_something_else_is_refused(text: str, tmp_path: Path) -> Non
 
 def test_files_that_are_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot hold /"):
+        Records(tmp_path / "names", {}).register("a/b", {})
     with pytest.raises(FwdkernError, match="cannot be made"):
         Records(tmp_path / "file", {})
     records = Records(tmp_path / "folder", {})

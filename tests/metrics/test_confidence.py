@@ -146,3 +146,12 @@ def test_win_rate_needs_the_same_examples() -> None:
         WinRate().update(scores, masked_scores(sums, *two, 1))
     with pytest.raises(InputError, match="got 2 and 1 examples"):
         WinRate().update(scores, masked_scores(sums, PICTURE, MAP, 0))
+
+
+def test_rounding_is_no_increase() -> None:
+    before = torch.tensor([[8.0, 1.0], [8.0, 1.0], [-8.0, 1.0]])
+    after = before.clone()
+    after[:, 0] += torch.tensor([2e-6, 1e-3, 2e-6])
+    increase = AverageIncrease()
+    increase.update(MaskedScores(before, after, torch.zeros(3, dtype=torch.int64), [""] * 3))
+    assert increase.values().tolist() == [0, 100, 0]

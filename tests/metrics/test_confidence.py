@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fwdkern.errors import InputError
-from fwdkern.metrics import AverageDrop, AverageIncrease, WinRate, masked_scores
+from fwdkern.metrics import AverageDrop, AverageIncrease, MaskedScores, WinRate, masked_scores
 from tests.metrics.pictures import MAP, PICTURE, sums
 
 

@@ -1,0 +1,1 @@
+"""Experiments on whole data sets: what maps are worth, in numbers."""

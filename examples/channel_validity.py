@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -111,7 +112,7 @@ def load_pictures(path: Path, mean: tuple[float, ...], std: tuple[float, ...]) -
     try:
         with np.load(path, allow_pickle=False) as archive:
             images, labels = archive["images"], archive["labels"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise InputError(f"{path} is not a whole npz file with arrays images and labels ({error})") from error
     if (
         images.ndim != 4
@@ -200,9 +201,8 @@ def layer_table(measured: dict[str, Channels]) -> str:
     rows = []
     for name, c in measured.items():
         correlations = [rank_correlation(c.score, other) for other in (c.magnitude, c.ari, c.silhouette, c.classes)]
-        low, high = c.score[c.score > 0].min(), c.score.max()
         off = int((c.score == 0).sum())
-        rows.append([name, str(len(c.score)), str(off), f"{low:.2f} to {high:.2f}", *correlations])
+        rows.append([name, str(len(c.score)), str(off), f"{c.score.min():.2f} to {c.score.max():.2f}", *correlations])
     return table(head, rows)
 
 
@@ -232,18 +232,29 @@ def pruning_table(results: Results, places: Iterable[str], fractions: Sequence[f
 
 
 def verdict(results: Results, places: Sequence[str], fractions: Sequence[float]) -> str:
-    """In how many rows the first group of each pair falls more than the second, and beyond chance."""
+    """In how many prunings the first group of each pair costs more than the second, and than random channels."""
+    every = [(place, fraction) for place in places for fraction in fractions]
     lines = []
     for pair, meaning in PAIRS.items():
-        found = [results.difference(place, fraction, pair) for place in places for fraction in fractions]
-        lower = sum(mean < -half for mean, half in found)
-        higher = sum(mean > half for mean, half in found)
+        found = [results.difference(place, fraction, pair) for place, fraction in every]
         lines.append(
-            f"- {pair[0]} against {pair[1]} ({meaning}): of {len(found)} prunings the first costs more accuracy in "
-            f"{sum(mean < 0 for mean, _ in found)}, beyond the 95 % interval in {lower}; "
-            f"the second costs more beyond it in {higher}."
+            f"- {pair[0]} against {pair[1]} ({meaning}), {len(every)} prunings: {pair[0]} costs more accuracy in "
+            f"{sum(mean < -half for mean, half in found)}, {pair[1]} in {sum(mean > half for mean, half in found)}, "
+            f"counted where the paired 95 % interval over images leaves zero out. "
+            + " ".join(
+                f"{group} is below all random draws in {below}, above all in {above}."
+                for group in pair
+                for below, above in [outside(results, every, group)]
+            )
         )
     return "\n".join(lines) + "\n"
+
+
+def outside(results: Results, every: Sequence[tuple[str, float]], group: str) -> tuple[int, int]:
+    """In how many prunings a group's accuracy is below that of all random draws, and above."""
+    pairs = [(results.accuracy(*where, group), results.accuracy(*where, "random")) for where in every]
+    below = sum(bool(own.max() < draws.min()) for own, draws in pairs)
+    return below, sum(bool(own.min() > draws.max()) for own, draws in pairs)
 
 
 def spread(values: Tensor, form: str) -> str:
@@ -387,7 +398,7 @@ def main(
             found = map_channels(net, batches, seen, grid, steps)
             orders = torch.stack([torch.randperm(found.energy.shape[1], generator=generator) for _ in range(draws)])
             steps.start(f"clusters of {seen}")
-            measured[name] = judge(found, labels[mapped], int(labels.max()) + 1, seed, orders)
+            measured[name] = judge(found, labels[mapped], len(labels.unique()), seed, orders)
             steps.done()
         where = {name: {name: c} for name, c in measured.items()}
         if len(measured) > 1:

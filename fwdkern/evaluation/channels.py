@@ -148,23 +148,29 @@ class _Zero:
     """A forward hook that sets channels of a module's output to zero."""
 
     def __init__(self, name: str, channels: Tensor) -> None:
-        self.name, self.channels = name, channels
+        self.name, self.channels = name, set(channels.tolist())
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Tensor:
         if not isinstance(output, Tensor) or output.dim() < 2:
             raise InputError(f"module {self.name!r} does not return one tensor with channels in dimension 1")
-        if len(self.channels) and not 0 <= int(self.channels.min()) <= int(self.channels.max()) < output.shape[1]:
-            raise InputError(
-                f"module {self.name!r} has channels 0 to {output.shape[1] - 1}, got {self.channels.tolist()}"
-            )
-        return output.index_fill(1, self.channels.to(output.device), 0)
+        known = output.shape[1]
+        wrong = self.channels - set(range(known))
+        if wrong:
+            raise InputError(f"module {self.name!r} has channels 0 to {known - 1}, got {sorted(wrong)}")
+        kept = [float(channel not in self.channels) for channel in range(known)]
+        # A product with a constant has a rule, so that the pruned copy can be fused.
+        return output * output.new_tensor(kept).view(-1, *[1] * (output.dim() - 2))
 
 
 @torch.no_grad()
 def correct(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 250) -> Tensor:
-    """Which images the model classifies as labelled, bool ``[n]``."""
-    winners = [model(part).argmax(1) for part in images.split(batch)]
-    return torch.cat(winners) == labels
+    """Which of the images ``[n, ...]`` the model classifies as labelled ``[n]``, bool ``[n]``."""
+    scores = torch.cat([model(part) for part in images.split(batch)])
+    if scores.dim() != 2 or len(scores) != len(labels):
+        raise InputError(f"{len(labels)} labels do not fit the model's output of shape {list(scores.shape)}")
+    if not 0 <= int(labels.min()) <= int(labels.max()) < scores.shape[1]:
+        raise InputError(f"labels run from {labels.min()} to {labels.max()}; the model has {scores.shape[1]} classes")
+    return scores.argmax(1) == labels
 
 
 def cluster(vectors: Tensor, labels: Tensor, k: int = 10, seed: int = 0) -> Clusters:

@@ -366,6 +366,7 @@ def main(
     ),
 ) -> None:
     """Score, cluster and prune the channels of a network."""
+    ch.require_scikit_learn()
     make_folder(out)
     generator = torch.Generator().manual_seed(seed)
     loaded = load_model(model, weights)

@@ -1,6 +1,7 @@
 """Do the channels with good maps matter more? Scores, groups, pruning and clusters of the channels of a layer."""
 
 import copy
+import importlib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -166,11 +167,21 @@ class _Zero:
 def correct(model: nn.Module, images: Tensor, labels: Tensor, batch: int = 250) -> Tensor:
     """Which of the images ``[n, ...]`` the model classifies as labelled ``[n]``, bool ``[n]``."""
     scores = torch.cat([model(part) for part in images.split(batch)])
-    if scores.dim() != 2 or len(scores) != len(labels):
+    if scores.dim() != 2 or len(scores) != len(labels) or not len(labels):
         raise InputError(f"{len(labels)} labels do not fit the model's output of shape {list(scores.shape)}")
     if not 0 <= int(labels.min()) <= int(labels.max()) < scores.shape[1]:
         raise InputError(f"labels run from {labels.min()} to {labels.max()}; the model has {scores.shape[1]} classes")
     return scores.argmax(1) == labels
+
+
+def require_scikit_learn() -> None:
+    """Raise FwdkernError if scikit-learn is not installed, before any work is done in vain."""
+    try:
+        importlib.import_module("sklearn.cluster")
+    except ImportError as error:
+        raise FwdkernError(
+            "Clustering needs scikit-learn, which is not installed; run: pip install 'fwdkern[evaluate]'"
+        ) from error
 
 
 def cluster(vectors: Tensor, labels: Tensor, k: int = 10, seed: int = 0) -> Clusters:
@@ -179,14 +190,11 @@ def cluster(vectors: Tensor, labels: Tensor, k: int = 10, seed: int = 0) -> Clus
     Raises:
         FwdkernError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.cluster import KMeans
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.metrics import adjusted_rand_score, silhouette_score
-    except ImportError as error:
-        raise FwdkernError(
-            "Clustering needs scikit-learn, which is not installed; run: pip install 'fwdkern[evaluate]'"
-        ) from error
+    require_scikit_learn()
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.metrics import adjusted_rand_score, silhouette_score
+
     points, truth = vectors.double().cpu().numpy(), labels.cpu().numpy()
     present = len(labels.unique())
     if len(points) != len(truth) or not max(k, present) < len(points) or min(k, present) < 2:

@@ -4,13 +4,15 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
 OUT ?= demo
+DATA ?= ../shared/data
+METHODS ?=
 
 bin := $(abspath $(VENV))/bin
 pip := $(bin)/python -m pip install --quiet --quiet --disable-pip-version-check
 native_sources := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*/*.h)
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint native sanitize bench gpu clean
+.PHONY: help demo test lint native sanitize bench evaluate gpu clean
 
 help:
 	@echo "make demo      install into $(VENV), build the native library, draw pictures into $(OUT)/"
@@ -19,9 +21,10 @@ help:
 	@echo "make native    build the C++ library and run its tests"
 	@echo "make sanitize  the C++ tests under the address and undefined-behaviour sanitizers"
 	@echo "make bench     speed beside rivals, into benchmarks/results/"
+	@echo "make evaluate  the tables of docs/evaluation.md, from the weights and images in DATA; goes on where it stopped"
 	@echo "make gpu       on a machine with a GPU: its tests and benchmarks, with the packages of $(PYTHON), no network"
 	@echo "make clean     remove everything that make has written"
-	@echo "Settings: PYTHON=$(PYTHON) TORCH=$(TORCH) VENV=$(VENV) OUT=$(OUT)"
+	@echo "Settings: PYTHON=$(PYTHON) TORCH=$(TORCH) VENV=$(VENV) OUT=$(OUT) DATA=$(DATA) METHODS=$(METHODS)"
 
 demo: $(VENV)/.installed
 	@$(bin)/fwdkern demo --out $(OUT)
@@ -36,6 +39,26 @@ lint: $(VENV)/.tools
 
 bench: $(VENV)/.tools
 	@$(bin)/python -m benchmarks
+
+imagenet := --resize 256 --crop 224
+squeezenet := -m tests.networks.squeezenet:squeezenet1_1 -w $(DATA)/weights/squeezenet1_1_imagenet_fp16.safetensors \
+	$(imagenet) --mean .485,.456,.406 --std .229,.224,.225
+mobilenet := -m tests.networks.mobilenet_v2:mobilenet_v2 -w $(DATA)/weights/mobilenet_v2_tf_imagenet_fp16.safetensors \
+	$(imagenet) --mean .5 --std .5
+resnet := -m tests.networks.resnet_cifar:resnet20 -w $(DATA)/weights/resnet20_cifar10.safetensors \
+	--mean .485,.456,.406 --std .229,.224,.225
+photos := $(DATA)/imagenet_samples -a $(DATA)/imagenet_samples/labels.json
+boxed := $(DATA)/imagenet_val_bbox -a $(DATA)/imagenet_val_bbox/boxes.json --target label
+# What the settings were chosen on is the other half.
+evaluate = @$(bin)/fwdkern evaluate --half odd --report docs/evaluation.md $(METHODS:%=--method %) --out docs/evaluation
+
+evaluate: $(VENV)/.tools
+	$(evaluate)/squeezenet-photos $(squeezenet) $(photos)
+	$(evaluate)/squeezenet-boxed $(squeezenet) $(boxed)
+	$(evaluate)/mobilenet-photos $(mobilenet) $(photos)
+	$(evaluate)/mobilenet-boxed $(mobilenet) $(boxed)
+	$(evaluate)/resnet20-cifar $(resnet) $(DATA)/cifar10/cifar10_test100_lossless.npz
+	$(evaluate)/digits --target label
 
 # The packages are those that the machine has: torch for CUDA brings triton along.
 gpu:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fwdkern.engine import replay
 from fwdkern.engine.attribution import Job, Request, check, union_boxes
 from fwdkern.engine.checks import check_input
-from fwdkern.engine.decomposition import decompose
+from fwdkern.engine.decomposition import Contributions, contributions, decompose
 from fwdkern.engine.dense import receptive_boxes
 from fwdkern.engine.features import parse_features
 from fwdkern.engine.memory import parse_bytes, release
@@ -320,6 +320,20 @@ class FusedModel(nn.Module):
         own = _unit_request(tape, name, "all")
         with rounding(options.precision, tape.input.device):
             return decompose(network, tape, request, own, top, parse_features(features, tape.input), options)
+
+    def contributions(self, inputs: Tensor, target: int | list[Any] | Tensor | None, layer: str) -> Contributions:
+        """What each unit of a layer brings to a class score: its value times its weight in the score.
+
+        Args:
+            target: one class per input, as in ``attribute``; layer: whose units.
+
+        Returns:
+            Contributions with shares ``[B, *shape]``; with the rest they sum to the scores.
+        """
+        name = self.layer(layer).name
+        tape, network = self._record(inputs, name)
+        request, _ = self._class_request(network, tape, target)
+        return contributions(tape, request, _unit_request(tape, name, "all"))
 
     def plan(
         self,

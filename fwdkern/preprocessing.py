@@ -70,27 +70,69 @@ class Preprocessing:
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Return the model's input, float32 [C, H, W]."""
+        return self.normalise(self.pixels(image))
+
+    def pixels(self, image: Image.Image) -> torch.Tensor:
+        """All steps but the normalisation: float32 [C, H, W] in [0, 1]."""
         image = image.convert("L" if self.channels == 1 else "RGB")
-        if self.size is not None:
-            image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
-        elif self.resize is not None and min(image.size) != self.resize:
-            short = min(image.size)
-            width, height = (max(1, side * self.resize // short) for side in image.size)
+        height, width = self._resized(image.height, image.width)
+        if (width, height) != image.size:
             image = image.resize((width, height), Image.Resampling.BILINEAR)
         if self.crop is not None:
-            image = _centre_crop(image, self.crop)
+            top, left = _crop_corner((height, width), self.crop)
+            image = image.crop((left, top, left + self.crop[1], top + self.crop[0]))
         values = np.asarray(image, dtype=np.float32).reshape(image.height, image.width, self.channels) / 255
-        pixels = torch.from_numpy(values).permute(2, 0, 1)  # [C, H, W]
-        return ((pixels - self._column(self.mean)) / self._column(self.std)).contiguous()
+        return torch.from_numpy(values).permute(2, 0, 1).contiguous()
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels [..., C, H, W] in [0, 1] to the model's inputs, of the same shape, dtype and device."""
+        return (pixels - self._column(self.mean, pixels)) / self._column(self.std, pixels)
+
+    def map_boxes(self, boxes: torch.Tensor | Sequence[Sequence[float]], picture: tuple[int, int]) -> torch.Tensor:
+        """Boxes of a picture, moved to where the model's input shows what they hold.
+
+        Coordinates count pixels from the top left corner, so that the first pixel reaches from 0 to 1. A box whose
+        last row and column are given by their numbers, as in ILSVRC's annotations, needs 1 added to x1 and y1.
+
+        Args:
+            boxes: [n, 4], each x0, y0, x1, y1 in pixels of the picture that this object is called with.
+            picture: that picture's (height, width).
+
+        Returns:
+            float64 [n, 4] in pixels of the input, cut off at its border. A box that the crop cuts away is kept, with no
+            area, so that it can be counted.
+        """
+        given = torch.as_tensor(boxes, dtype=torch.float64, device="cpu")
+        if given.numel() == 0:
+            return torch.zeros(0, 4, dtype=torch.float64)
+        if given.dim() != 2 or given.shape[1] != 4:
+            raise InputError(f"boxes must be [n, 4], each x0, y0, x1, y1; got {list(given.shape)}")
+        if min(picture) < 1:
+            raise InputError(f"The picture's height and width are {tuple(picture)}; both must be positive.")
+        height, width = self._resized(*picture)
+        scale = torch.tensor([width / picture[1], height / picture[0]] * 2, dtype=torch.float64)
+        top, left = (0, 0) if self.crop is None else _crop_corner((height, width), self.crop)
+        rows, columns = self.crop or (height, width)
+        moved = given * scale - torch.tensor([left, top] * 2, dtype=torch.float64)
+        return moved.clamp_min(0).minimum(torch.tensor([columns, rows] * 2, dtype=torch.float64))
 
     def display(self, inputs: torch.Tensor) -> torch.Tensor:
         """Undo the normalisation: inputs [..., C, H, W] to pictures in [0, 1], same shape."""
         pixels = inputs.detach().float().cpu()
-        return (pixels * self._column(self.std) + self._column(self.mean)).clamp(0, 1)
+        return (pixels * self._column(self.std, pixels) + self._column(self.mean, pixels)).clamp(0, 1)
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width before the crop."""
+        if self.size is not None:
+            return self.size
+        if self.resize is None:
+            return height, width
+        short = min(height, width)
+        return max(1, height * self.resize // short), max(1, width * self.resize // short)
 
     @staticmethod
-    def _column(values: Sequence[float]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float32)[:, None, None]  # [C, 1, 1]
+    def _column(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]  # [C, 1, 1]
 
 
 def load_image(path: Path | str) -> Image.Image:
@@ -138,16 +180,14 @@ def _flatten(image: Image.Image) -> Image.Image:
     return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
-def _centre_crop(image: Image.Image, crop: tuple[int, int]) -> Image.Image:
-    height, width = crop
-    if image.height < height or image.width < width:
+def _crop_corner(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
+    """The first row and column of a centre crop (height, width) from a picture of that size."""
+    if size[0] < crop[0] or size[1] < crop[1]:
         raise InputError(
-            f"A centre crop of {_by(crop)} does not fit in a picture of {_by((image.height, image.width))} "
+            f"A centre crop of {_by(crop)} does not fit in a picture of {_by(size)} "
             "(height x width); give a larger resize or a smaller crop."
         )
-    left = round((image.width - width) / 2)
-    top = round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
+    return round((size[0] - crop[0]) / 2), round((size[1] - crop[1]) / 2)
 
 
 def _per_channel(name: str, values: Sequence[float], channels: int) -> tuple[float, ...]:

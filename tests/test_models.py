@@ -117,6 +117,15 @@ def test_half_precision_weights_become_float32(tmp_path: Path) -> None:
     assert target.weight.dtype == torch.float32 and torch.equal(target.weight, source.weight.float())
 
 
+def test_weights_without_counters_of_batches(tmp_path: Path) -> None:
+    source, target = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+    nn.init.uniform_(source.weight)
+    state = {name: tensor for name, tensor in source.state_dict().items() if name != "num_batches_tracked"}
+    save_file(state, tmp_path / "w.safetensors")
+    load_weights(target, tmp_path / "w.safetensors")
+    assert torch.equal(target.weight, source.weight)
+
+
 def test_unfitting_weights_list_every_kind_of_mismatch(tmp_path: Path) -> None:
     model = nn.Conv2d(3, 4, 3)
     before = model.weight.detach().clone()

@@ -56,6 +56,90 @@ def test_size_is_exact_and_display_undoes_the_normalisation() -> None:
     torch.testing.assert_close(steps.display(inputs[None])[0], plain)
 
 
+def test_pixels_and_normalise_are_the_two_halves() -> None:
+    steps = Preprocessing(3, resize=20, crop=(16, 18), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    picture = _gradient(37, 53)
+    pixels = steps.pixels(picture)
+    assert pixels.shape == (3, 16, 18) and pixels.dtype == torch.float32 and pixels.is_contiguous()
+    assert pixels.min() >= 0 and pixels.max() <= 1
+    assert torch.equal(steps.normalise(pixels), steps(picture))
+    batch = pixels.double().expand(2, -1, -1, -1)
+    assert steps.normalise(batch).dtype == torch.float64
+    torch.testing.assert_close(steps.normalise(batch)[1].float(), steps(picture))
+
+
+def test_boxes_go_through_resize_and_crop() -> None:
+    # 400 x 200 becomes 200 x 100, of which columns 50 to 150 and rows 10 to 90 are left.
+    steps = Preprocessing(3, resize=100, crop=(80, 100))
+    boxes = [
+        [120, 40, 250, 150],  # [60, 20, 125, 75] before the crop
+        [121, 41, 250.5, 150.25],
+        [0, 0, 400, 200],
+        [90, 0, 110, 30],  # cut at the left and at the top
+        [-50, 100, 900, 110],  # reaches out of the picture
+        [0, 0, 90, 200],  # cropped away
+        [500, 300, 600, 400],  # outside the picture
+    ]
+    expected = [
+        [10, 10, 75, 65],
+        [10.5, 10.5, 75.25, 65.125],
+        [0, 0, 100, 80],
+        [0, 0, 5, 5],
+        [0, 40, 100, 45],
+        [0, 0, 0, 80],
+        [100, 80, 100, 80],
+    ]
+    moved = steps.map_boxes(boxes, (200, 400))
+    assert moved.tolist() == expected and moved.dtype == torch.float64
+    assert steps.map_boxes(torch.tensor(boxes), (200, 400)).tolist() == expected
+
+
+def test_boxes_where_sides_round_or_shrink_differently() -> None:
+    # The longer side becomes floor(333 * 100 / 201) = 165 pixels.
+    x0, y0, x1, y1 = Preprocessing(3, resize=100).map_boxes([[33.3, 20.1, 333, 201]], (201, 333))[0].tolist()
+    assert (x0, y0, x1, y1) == pytest.approx((16.5, 10, 165, 100))
+    assert Preprocessing(3, size=(50, 20)).map_boxes([[10, 10, 30, 20]], (100, 200)).tolist() == [[1, 5, 3, 10]]
+    assert Preprocessing(3).map_boxes([[1, 2, 3, 4]], (9, 9)).tolist() == [[1, 2, 3, 4]]
+    assert Preprocessing(3).map_boxes([], (9, 9)).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        Preprocessing(1, resize=64, crop=(56, 60)),
+        Preprocessing(1, resize=97, crop=(90, 90)),
+        Preprocessing(1, size=(64, 48)),
+        Preprocessing(1, resize=400, crop=(384, 400)),
+    ],
+    ids=["down", "little", "aspect ratio", "up"],
+)
+def test_a_box_is_where_the_input_shows_it(steps: Preprocessing) -> None:
+    height, width = 200, 261
+    for x0, y0, x1, y1 in [(91, 60, 170, 111), (80, 81, 124, 142)]:
+        picture = np.zeros((height, width), dtype=np.uint8)
+        picture[y0:y1, x0:x1] = 255
+        shown = steps.pixels(Image.fromarray(picture))[0].double()
+        left, top, right, bottom = steps.map_boxes([[x0, y0, x1, y1]], (height, width))[0].tolist()
+        centres_y, centres_x = (torch.arange(size) + 0.5 for size in shown.shape)
+        mass = shown.sum()
+        assert mass.item() == pytest.approx((right - left) * (bottom - top), rel=0.01)
+        assert ((shown.sum(0) * centres_x).sum() / mass).item() == pytest.approx((left + right) / 2, abs=0.05)
+        assert ((shown.sum(1) * centres_y).sum() / mass).item() == pytest.approx((top + bottom) / 2, abs=0.05)
+
+
+@pytest.mark.parametrize("boxes", [[1, 2, 3, 4], [[1, 2, 3]], torch.zeros(2, 5)])
+def test_other_boxes_are_refused(boxes: list) -> None:
+    with pytest.raises(InputError, match=r"boxes must be \[n, 4\]"):
+        Preprocessing(3).map_boxes(boxes, (5, 5))
+
+
+def test_boxes_need_the_pictures_size() -> None:
+    with pytest.raises(InputError, match="must be positive"):
+        Preprocessing(3, resize=8).map_boxes([[0, 0, 1, 1]], (0, 5))
+    with pytest.raises(InputError, match="does not fit in a picture of 5×7"):
+        Preprocessing(3, crop=(6, 6)).map_boxes([[0, 0, 1, 1]], (5, 7))
+
+
 def test_grey_input_has_one_channel() -> None:
     assert Preprocessing(1)(_gradient(4, 4)).shape == (1, 4, 4)
 

@@ -11,6 +11,7 @@ from fwdkern import __version__
 from fwdkern.cli import console
 from fwdkern.cli.bench import bench
 from fwdkern.cli.demo import demo
+from fwdkern.cli.evaluate import evaluate
 from fwdkern.cli.explain import explain
 from fwdkern.cli.info import info
 from fwdkern.cli.layers import layers
@@ -99,7 +100,7 @@ def _root(
     pass
 
 
-for command in (explain, units, layers, info, demo, bench):
+for command in (explain, units, layers, info, demo, evaluate, bench):
     app.command()(command)
 
 

@@ -1,6 +1,6 @@
-"""A class map as the sum of the maps of a layer's units: V_class = Σ_u g_u · V_u + rest."""
+"""A class score, or its map, as the sum of what a layer's units bring: V_class = Σ_u g_u · V_u + rest."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,45 @@ from fwdkern.engine.units import Units
 from fwdkern.errors import InputError
 from fwdkern.graph import Network
 from fwdkern.relevance import Relevance
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What the units of a layer bring to one class score of each of B inputs.
+
+    Attributes:
+        shares: g_u · a_u, each unit's value times its weight in the score, ``[B, *shape]``.
+        rest: what reaches the score otherwise: biases behind the layer and paths around it, ``[B]``.
+        outputs: the scores, ``[B]``.
+        target: the classes, ``[B]``.
+        layer: the layer's name.
+    """
+
+    shares: Tensor
+    rest: Tensor
+    outputs: Tensor
+    target: Tensor
+    layer: str
+
+    @property
+    def delta(self) -> Tensor:
+        """Completeness error ``[B]``: the scores minus all shares and the rest; zero but for rounding."""
+        explained = self.shares.double().flatten(1).sum(1) + self.rest.double()
+        return (self.outputs.double() - explained).to(self.outputs.dtype)
+
+
+def contributions(tape: Tape, target: Request, layer: Request) -> Contributions:
+    """Split one class score an input into its units' shares, by reverse mode down to the layer."""
+    arrived, mass = _arrive(tape, target, layer)
+    value = tape.steps[layer.step].value
+    around = (arrived[0][0] * tape.input).flatten(1).sum(1) if 0 in arrived else 0
+    return Contributions(
+        arrived[layer.step][0] * value,
+        mass[0] + around,
+        target.units.gather(tape.steps[target.step].value)[:, 0],
+        target.units.index[:, 0],
+        layer.layer,
+    )
 
 
 def decompose(
@@ -30,12 +69,8 @@ def decompose(
     g comes from reverse mode down to the layer, V_u from the engine up to it; the rest row is pulled by itself (units
     below the top, paths around the layer, bias behind it), so that the sum is a check that can fail.
     """
-    if target.units.count != 1:
-        raise InputError(f"decompose splits one class map per input, not {target.units.count}")
-    if layer.step >= target.step or layer.step not in tape.ancestors([target.step]):
-        raise InputError(f"layer {layer.layer!r} does not lead to the network's output {target.layer!r}")
+    arrived, mass = _arrive(tape, target, layer)
     value = tape.steps[layer.step].value
-    arrived, mass = pull(tape, target.step, target.units.seed(0, 1, tape.steps[target.step].value), layer.step)
     gain = arrived[layer.step]  # [1, B, *shape]
     share = (gain[0] * value).flatten(1)  # [B, units]
     count = min(top, share.shape[1])
@@ -63,6 +98,15 @@ def decompose(
         bias_in_scores=own.bias_in_scores,
         note=f"rows are the strongest units of {layer.layer!r} times their weight in {target.layer!r}, then the rest",
     )
+
+
+def _arrive(tape: Tape, target: Request, layer: Request) -> tuple[dict[int, Tensor], Tensor]:
+    """One class an input pulled back to the layer, and to the input by paths around it; see ``pull``."""
+    if target.units.count != 1:
+        raise InputError(f"one class per input can be split, not {target.units.count}")
+    if layer.step >= target.step or layer.step not in tape.ancestors([target.step]):
+        raise InputError(f"layer {layer.layer!r} does not lead to the network's output {target.layer!r}")
+    return pull(tape, target.step, target.units.seed(0, 1, tape.steps[target.step].value), layer.step)
 
 
 def _scaled(scores: Tensor, weight: Tensor) -> Tensor:

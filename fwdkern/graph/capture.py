@@ -45,6 +45,16 @@ class Capture:
     batch: int | None
 
 
+def check_evaluation_mode(model: nn.Module) -> None:
+    """Raise InputError if a part of the model is in training mode."""
+    training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
+    if training:
+        raise InputError(
+            f"the model is in training mode ({training[0]}{' and others' if len(training) > 1 else ''}): "
+            "call model.eval() first, since dropout and batch norm act differently there"
+        )
+
+
 def capture(model: nn.Module, example: Tensor) -> Capture:
     """Capture ``model`` in evaluation mode at the shape of ``example`` ``[B, ...]``.
 
@@ -52,12 +62,7 @@ def capture(model: nn.Module, example: Tensor) -> Capture:
         InputError: the model is in training mode.
         CaptureError: torch.export cannot capture it.
     """
-    training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
-    if training:
-        raise InputError(
-            f"the model is in training mode ({training[0]}{' and others' if len(training) > 1 else ''}): "
-            "call model.eval() first, since dropout and batch norm act differently there"
-        )
+    check_evaluation_mode(model)
     # A batch of 1 would be taken for a constant of the network.
     pair = example if example.shape[0] > 1 else torch.cat([example, example])
     program = _export(model, pair, dynamic=True)

@@ -306,3 +306,25 @@ def test_units_of_a_class_are_drawn_with_their_shares(tmp_path: Path) -> None:
     printed = run_well("units", "--layer", "relu_4", "--for-class", "top", "-n", 5, "--out", tmp_path)
     assert "5 units hold" in printed and "the rest" in printed
     assert [path.suffix for path in tmp_path.iterdir()] == [".png"]
+
+
+def test_evaluate_goes_on_and_fills_a_report(tmp_path: Path) -> None:
+    out, report = tmp_path / "digits", tmp_path / "report.md"
+    report.write_text("# Report\n\n<!-- digits -->\n<!-- /digits -->\n")
+    asked = ["evaluate", "--out", out, "--half", "even", "--method", "all-ones"]
+    run_well(*asked)
+    first = (out / "all-ones.csv").read_text()
+    said = run_well(*asked, "--method", "fwdkern", "--report", report)
+    assert (out / "all-ones.csv").read_text() == first
+    assert "| fwdkern |" in said and "12 images" in said
+    table = (out / "table.md").read_text()
+    assert table.strip() in report.read_text() and "| all-ones |" in table
+    assert min(read(out / "table.png").shape[:2]) > 150
+
+
+def test_evaluate_refuses_what_it_cannot_do(tmp_path: Path, photo: Path) -> None:
+    assert "There is no method 'lime'" in refused("evaluate", "--out", tmp_path / "a", "--method", "lime")
+    assert "cannot be read" in refused("evaluate", "--out", tmp_path / "a", "--report", tmp_path / "absent.md")
+    assert not (tmp_path / "a").exists()
+    run_well("evaluate", "--out", tmp_path / "b", "--method", "all-ones")
+    assert "another half" in refused("evaluate", "--out", tmp_path / "b", "--method", "all-ones", "--half", "odd")

@@ -138,7 +138,7 @@ def test_target_forms(target: object) -> None:
 @pytest.mark.parametrize("target", ["all", torch.tensor([[0, 1], [1, 2], [2, 3]])])
 def test_one_class_an_input(target: object) -> None:
     _, net, x = setting(torch.float32)
-    with pytest.raises(InputError, match="one class map per input, not"):
+    with pytest.raises(InputError, match="one class per input can be split, not"):
         net.decompose(x, target, "hidden")  # type: ignore[arg-type]
 
 
@@ -172,3 +172,32 @@ def test_a_strong_unit_comes_first() -> None:
     assert found.units.tolist() == [[[2], [1]]]
     assert found.outputs.tolist() == [[-9, 2, 1]]
     assert found.scores.tolist() == [[[0, 0, -9], [0, 2, 0], [1, 0, 0]]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("layer", ["hidden", "stem"])
+def test_contributions_are_values_times_weights(layer: str, dtype: torch.dtype) -> None:
+    network, net, x = setting(dtype)
+    found = net.contributions(x, None, layer)
+    gain, value = gains(layer)
+    assert_close(found.shares.flatten(1), (gain * value).to(dtype), tolerance(dtype))
+    with torch.no_grad():
+        scores, classes = network(x).max(1)
+    assert torch.equal(found.target, classes)
+    assert_close(found.outputs, scores, tolerance(dtype))
+    assert found.layer == layer and found.shares.shape[1:] == net.layer(layer).shape
+    assert_close(found.delta, torch.zeros_like(found.delta), 3 * tolerance(dtype))
+    assert found.rest.abs().min() > 1e-3  # paths around the layer, and biases behind it
+
+
+def test_contributions_of_chosen_classes() -> None:
+    _, net, x = setting(torch.float32)
+    found, whole = net.contributions(x, [4, 0, 2], "stem"), net.decompose(x, [4, 0, 2], "stem", top=168)
+    assert found.target.tolist() == [4, 0, 2]
+    assert_close(found.outputs, whole.outputs.sum(1), 1e-5)
+    with pytest.raises(InputError, match="one class per input"):
+        net.contributions(x, torch.tensor([[0, 1]] * 3), "stem")
+    with pytest.raises(LayerError, match="no layer is called"):
+        net.contributions(x, 0, "stern")
+    with pytest.raises(InputError, match="does not lead"):
+        net.contributions(x, 0, net.layers[-1].name)

@@ -45,7 +45,7 @@ squeezenet := -m tests.networks.squeezenet:squeezenet1_1 -w $(DATA)/weights/sque
 	$(imagenet) --mean .485,.456,.406 --std .229,.224,.225
 mobilenet := -m tests.networks.mobilenet_v2:mobilenet_v2 -w $(DATA)/weights/mobilenet_v2_tf_imagenet_fp16.safetensors \
 	$(imagenet) --mean .5 --std .5
-resnet := -m tests.networks.resnet_cifar:resnet20 -w $(DATA)/weights/resnet20_cifar10.safetensors \
+resnet := -m tests.networks.resnet_cifar:resnet20 -w $(DATA)/weights/resnet20_cifar10.safetensors --size 32 \
 	--mean .485,.456,.406 --std .229,.224,.225
 photos := $(DATA)/imagenet_samples -a $(DATA)/imagenet_samples/labels.json
 boxed := $(DATA)/imagenet_val_bbox -a $(DATA)/imagenet_val_bbox/boxes.json --target label

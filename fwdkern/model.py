@@ -331,9 +331,10 @@ class FusedModel(nn.Module):
             Contributions with shares ``[B, *shape]``; with the rest they sum to the scores.
         """
         name = self.layer(layer).name
-        tape, network = self._record(inputs, name)
-        request, _ = self._class_request(network, tape, target)
-        return contributions(tape, request, _unit_request(tape, name, "all"))
+        tape, network = self._record(inputs, "ieee", name, None)
+        request = _class_request(tape, _class_layer(network)[0], target)
+        with rounding("ieee", tape.input.device):
+            return contributions(tape, request, _unit_request(tape, name, "all"))
 
     def plan(
         self,

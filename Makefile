@@ -9,7 +9,7 @@ METHODS ?=
 
 bin := $(abspath $(VENV))/bin
 pip := $(bin)/python -m pip install --quiet --quiet --disable-pip-version-check
-native_sources := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*/*.h)
+native_sources := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*/*.h csrc/*/*/*/*.h csrc/cuda/*.cu csrc/cuda/*.cuh)
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint native sanitize bench evaluate gpu clean

@@ -54,6 +54,9 @@ class CMakeBuild(build_ext):
             import pybind11
         except ImportError:
             raise BuildFailure("pybind11 is not installed in the build environment") from None
+        cuda = os.environ.get("FWDKERN_CUDA") or "auto"
+        if cuda not in ("auto", "0", "1"):
+            raise BuildFailure(f"FWDKERN_CUDA is {cuda!r}; expected auto, 0 or 1")
         build_dir = Path(self.build_temp).resolve() / "native"
         build_dir.mkdir(parents=True, exist_ok=True)
         configure = [
@@ -64,6 +67,7 @@ class CMakeBuild(build_ext):
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             "-DFWDKERN_PYTHON=ON",
             "-DFWDKERN_TESTS=OFF",
+            f"-DFWDKERN_CUDA={cuda}",
         ]  # fmt: skip
         if shutil.which("ninja"):
             configure += ["-G", "Ninja"]

@@ -1,4 +1,4 @@
-"""Settings for every test: uninitialised memory is poisoned, Triton interprets, hypothesis has no deadline."""
+"""Settings for every test: uninitialised memory is poisoned, GPU kernels run on the CPU, hypothesis has no deadline."""
 
 import functools
 import importlib.util
@@ -15,6 +15,8 @@ from tests import triton_here
 
 # Triton decides when a kernel is defined whether its interpreter will run it.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+# The bodies of the CUDA kernels run on CPU tensors.
+os.environ.setdefault("FWDKERN_EMULATE", "1")
 
 if importlib.util.find_spec("hypothesis"):  # a GPU machine may lack it, and its tests do without
     import hypothesis

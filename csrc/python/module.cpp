@@ -9,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "cuda.h"
 #include "fwdkern/active_rows.h"
 #include "fwdkern/gate.h"
 #include "fwdkern/gathered_gemm.h"
@@ -294,4 +295,5 @@ PYBIND11_MODULE(_native, m) {
     m.def("max_unpool", &max_unpool, no_gil());
     m.def("mass_parts", &fwdkern::mass_parts);
     m.def("sparse_transpose", &sparse_transpose, no_gil());
+    bind_cuda(m);
 }

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fwdkern.errors import InputError
 from fwdkern.ops import native
-from fwdkern.ops.backend import choose, implementation, triton_obstacle
+from fwdkern.ops.backend import choose, implementation, on_gpu
 
 OP = "active_rows"
 
@@ -22,9 +22,7 @@ def active_rows(gate: Tensor, backend: str | None = None) -> tuple[Tensor, Tenso
     """
     _check(gate)
     choice = choose(OP, gate.device, gate.dtype, tuple(gate.shape), backend)
-    call = implementation(
-        choice, gate.device, torch.ops.fwdkern.active_rows, active_rows_reference, _active_rows_triton
-    )
+    call = implementation(choice, OP, gate, torch.ops.fwdkern.active_rows, active_rows_reference, _KERNELS)
     row_offset, row_channel = call(gate)
     return row_offset, row_channel
 
@@ -117,10 +115,13 @@ def _active_rows_triton(gate: Tensor) -> tuple[Tensor, Tensor]:
     return row_offset, row_channel
 
 
+_KERNELS = {"triton": _active_rows_triton}
+
+
 @torch.library.impl("fwdkern::active_rows", "CUDA")
-def _active_rows_cuda(gate: Tensor) -> tuple[Tensor, Tensor]:
-    obstacle = triton_obstacle(OP, gate.device, gate.dtype)
-    return active_rows_reference(gate) if obstacle else _active_rows_triton(gate)
+def _active_rows_gpu(gate: Tensor) -> tuple[Tensor, Tensor]:
+    row_offset, row_channel = on_gpu(OP, gate, active_rows_reference, _KERNELS)(gate)
+    return row_offset, row_channel
 
 
 @torch.library.register_fake("fwdkern::active_rows")

@@ -4,7 +4,7 @@ import functools
 import importlib.util
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from fwdkern.ops import native
 
 logger = logging.getLogger("fwdkern")
 
-BACKENDS = ("torch", "cpu", "triton")
+BACKENDS = ("torch", "cpu", "triton", "cuda")
 _MAPS = (torch.float32, torch.bfloat16)
 CPU_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
     "active_rows": (torch.bool,),
@@ -36,7 +36,28 @@ TRITON_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
     "row_combine": (*_MAPS, torch.float16),
     "seed": (*_MAPS, torch.float16),
 }
+CUDA_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
+    "row_combine": (*_MAPS, torch.float16),
+}
 LEAST_CAPABILITY = (8, 0)
+
+
+class Preference(NamedTuple):
+    """Which kernel serves an op on GPU tensors by itself, and where the figure that says so came from."""
+
+    backend: str
+    source: str
+
+
+_UNMEASURED = "unmeasured: neither kernel has run on a GPU, and Triton's is the older"
+# The only place where Triton's and CUDA's kernels are weighed against each other. `make gpu` times both.
+ON_GPU: dict[str, Preference] = {
+    "active_rows": Preference("triton", _UNMEASURED),
+    "contract": Preference("triton", _UNMEASURED),
+    "gathered_gemm": Preference("triton", _UNMEASURED),
+    "row_combine": Preference("triton", _UNMEASURED),
+    "seed": Preference("triton", _UNMEASURED),
+}
 
 
 class Choice(NamedTuple):
@@ -56,32 +77,57 @@ def choose(
         raise BackendError(f"Unknown backend {name!r}; expected auto, {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}.")
     if name == "torch":
         choice = Choice("torch", "asked for by name")
-    else:
-        candidate = name if name != "auto" else "triton" if device.type == "cuda" else "cpu"
-        obstacle = (triton_obstacle if candidate == "triton" else _cpu_obstacle)(op, device, dtype)
-        if obstacle is None:
-            found = "compiled library on a CPU tensor" if candidate == "cpu" else "Triton kernels on a GPU tensor"
-            choice = Choice(candidate, found if name == "auto" else "asked for by name")
-        elif name == "auto":
-            choice = Choice("torch", obstacle)
-        else:
+    elif name != "auto":
+        obstacle = _OBSTACLES[name](op, device, dtype)
+        if obstacle is not None:
             raise BackendError(f"Backend {name!r} cannot run {op}: {obstacle}. Use backend 'auto' or 'torch'.")
+        choice = Choice(name, "asked for by name")
+    else:
+        choice = _by_itself(op, device, dtype)
     _log_once(op, choice)
     return choice
 
 
+def _by_itself(op: str, device: torch.device, dtype: torch.dtype) -> Choice:
+    """The first backend that can run, in the order of preference for the device."""
+    if device.type != "cuda":
+        obstacle = _cpu_obstacle(op, device, dtype)
+        return Choice("torch", obstacle) if obstacle else Choice("cpu", "compiled library on a CPU tensor")
+    if op not in ON_GPU:
+        return Choice("torch", "there is no kernel for GPUs")
+    preferred = ON_GPU[op].backend
+    obstacles = []
+    for name in (preferred, *({"triton", "cuda"} - {preferred})):
+        obstacle = _OBSTACLES[name](op, device, dtype)
+        if obstacle is None:
+            return Choice(name, f"{_KERNELS[name]} on a GPU tensor")
+        obstacles.append(obstacle)
+    return Choice("torch", "; ".join(obstacles))
+
+
 def implementation(
     choice: Choice,
-    device: torch.device,
+    name: str,
+    tensor: torch.Tensor,
     op: Callable[..., Any],
     reference: Callable[..., Any],
-    triton: Callable[..., Any],
+    kernels: Mapping[str, Callable[..., Any]],
 ) -> Callable[..., Any]:
-    """What to call for a choice; `op` is the registered one, which dispatches on the device."""
+    """What to call for a choice made for the op called `name` on tensors like this one; `op` is the registered one,
+    which dispatches on the device, `kernels` are those for GPUs by their backend."""
     if choice.name == "torch":
         return reference
-    # Triton's interpreter runs on CPU tensors, which the registered op hands to the compiled library.
-    return triton if choice.name == "triton" and device.type == "cpu" else op
+    # On CPU tensors, which the registered op hands to the compiled library, GPU kernels are interpreted or emulated.
+    own = choice.name == "cpu" or choice.name == _by_itself(name, tensor.device, tensor.dtype).name
+    return op if own else kernels[choice.name]
+
+
+def on_gpu(
+    name: str, tensor: torch.Tensor, reference: Callable[..., Any], kernels: Mapping[str, Callable[..., Any]]
+) -> Callable[..., Any]:
+    """What the registered op called `name` runs on GPU tensors like this one."""
+    chosen = _by_itself(name, tensor.device, tensor.dtype).name
+    return reference if chosen == "torch" else kernels[chosen]
 
 
 def triton_obstacle(op: str, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -92,6 +138,27 @@ def triton_obstacle(op: str, device: torch.device, dtype: torch.dtype) -> str | 
         return f"there is no Triton kernel for {str(dtype).removeprefix('torch.')}"
     if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
         return None
+    return _gpu_obstacle(device)
+
+
+def cuda_obstacle(op: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the CUDA kernel of `op` cannot run on such tensors, or None. Calls the driver only for tensors on a GPU.
+
+    With FWDKERN_EMULATE=1 the kernels' bodies run on CPU tensors, thread by thread: a check, not a way to be fast.
+    """
+    library, reason = native.load()
+    if library is None:
+        return f"the compiled library is absent ({reason})"
+    if dtype not in CUDA_DTYPES.get(op, ()):
+        return f"there is no CUDA kernel for {str(dtype).removeprefix('torch.')}"
+    if device.type == "cpu" and os.environ.get("FWDKERN_EMULATE") == "1":
+        return None
+    if not library.cuda.compiler_version():
+        return "the library was built without CUDA, since nvcc was not found or FWDKERN_CUDA is 0"
+    return _gpu_obstacle(device) or native.cuda_device_error(device.index or 0) or None
+
+
+def _gpu_obstacle(device: torch.device) -> str | None:
     if device.type != "cuda":
         where = f"the tensors are on {device.type}"
         return where if torch.cuda.is_available() else f"{where}, and there is no GPU that torch can use"
@@ -111,6 +178,10 @@ def _cpu_obstacle(op: str, device: torch.device, dtype: torch.dtype) -> str | No
         _warn_absent_once(reason)
         return f"the compiled library is absent ({reason})"
     return None
+
+
+_OBSTACLES = {"cpu": _cpu_obstacle, "triton": triton_obstacle, "cuda": cuda_obstacle}
+_KERNELS = {"triton": "Triton kernels", "cuda": "CUDA kernels"}
 
 
 @functools.cache

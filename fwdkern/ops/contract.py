@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fwdkern.errors import InputError
-from fwdkern.ops.backend import choose, implementation, triton_obstacle
+from fwdkern.ops.backend import choose, implementation, on_gpu
 from fwdkern.ops.checks import check_devices, check_list, check_maps, check_output, coefficient_dtype
 from fwdkern.ops.row_combine import row_combine_reference
 
@@ -43,7 +43,7 @@ def contract(
     if out is None:
         check_maps(OP, "pulled", pulled)
         out = pulled.new_empty(pulled.shape[1], max(offset.shape[0] - 1, 0))
-    call = implementation(choice, pulled.device, torch.ops.fwdkern.contract, contract_reference, _contract_triton)
+    call = implementation(choice, OP, pulled, torch.ops.fwdkern.contract, contract_reference, _KERNELS)
     call(pulled, offset, index, coefficient, out)
     return out
 
@@ -75,9 +75,11 @@ def _contract_triton(pulled: Tensor, offset: Tensor, index: Tensor, coefficient:
     kernels.contract(pulled, offset, index, coefficient, out)
 
 
-def _contract_cuda(pulled: Tensor, *arguments: Any) -> None:
-    obstacle = triton_obstacle(OP, pulled.device, pulled.dtype)
-    (contract_reference if obstacle else _contract_triton)(pulled, *arguments)
+_KERNELS = {"triton": _contract_triton}
+
+
+def _contract_gpu(pulled: Tensor, *arguments: Any) -> None:
+    on_gpu(OP, pulled, contract_reference, _KERNELS)(pulled, *arguments)
 
 
 def _contract_fake(*arguments: Any) -> None:
@@ -85,5 +87,5 @@ def _contract_fake(*arguments: Any) -> None:
 
 
 torch.library.impl("fwdkern::contract", "CompositeExplicitAutograd", contract_reference)
-torch.library.impl("fwdkern::contract", "CUDA", _contract_cuda)
+torch.library.impl("fwdkern::contract", "CUDA", _contract_gpu)
 torch.library.register_fake("fwdkern::contract", _contract_fake)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fwdkern.errors import InputError
 from fwdkern.ops import native
-from fwdkern.ops.backend import choose, implementation, triton_obstacle
+from fwdkern.ops.backend import choose, implementation, on_gpu
 from fwdkern.ops.checks import check_devices, check_list, check_maps, check_output, coefficient_dtype
 
 OP = "gathered_gemm"
@@ -71,9 +71,7 @@ def gathered_gemm(
             raise InputError("gathered_gemm: accumulate needs the tensor to add to; pass it as out.")
         check_maps(OP, "in_maps", in_maps)
         out = in_maps.new_empty(out_rows[1].shape[0], in_maps.shape[1])
-    call = implementation(
-        choice, in_maps.device, torch.ops.fwdkern.gathered_gemm, gathered_gemm_reference, _gathered_gemm_triton
-    )
+    call = implementation(choice, OP, in_maps, torch.ops.fwdkern.gathered_gemm, gathered_gemm_reference, _KERNELS)
     if terms is not None and choice.name == "triton":
         call = functools.partial(_gathered_gemm_triton, terms=terms)
     call(in_maps, *in_rows, *out_rows, taps, weight, row_scale, groups, accumulate, out, in_index, precision)
@@ -321,9 +319,11 @@ def _gathered_gemm_triton(
     )
 
 
-def _gathered_gemm_cuda(in_maps: Tensor, *arguments: Any) -> None:
-    obstacle = triton_obstacle(OP, in_maps.device, in_maps.dtype)
-    (gathered_gemm_reference if obstacle else _gathered_gemm_triton)(in_maps, *arguments)
+_KERNELS = {"triton": _gathered_gemm_triton}
+
+
+def _gathered_gemm_gpu(in_maps: Tensor, *arguments: Any) -> None:
+    on_gpu(OP, in_maps, gathered_gemm_reference, _KERNELS)(in_maps, *arguments)
 
 
 def _check_rows(side: str, offset: Tensor, channel: Tensor, channels: int) -> None:
@@ -366,5 +366,5 @@ def _gathered_gemm_fake(
 
 torch.library.impl("fwdkern::gathered_gemm", "CompositeExplicitAutograd", gathered_gemm_reference)
 torch.library.impl("fwdkern::gathered_gemm", "CPU", _gathered_gemm_cpu)
-torch.library.impl("fwdkern::gathered_gemm", "CUDA", _gathered_gemm_cuda)
+torch.library.impl("fwdkern::gathered_gemm", "CUDA", _gathered_gemm_gpu)
 torch.library.register_fake("fwdkern::gathered_gemm", _gathered_gemm_fake)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fwdkern.errors import BackendError
+from fwdkern.errors import BackendError, InputError
 
 ISA_NAMES = ("scalar", "avx2", "avx512")
 REMEDY = "install a C++17 compiler and run `pip install --force-reinstall --no-deps .` in the source tree"
@@ -82,16 +82,57 @@ def maps_argument(maps: Tensor) -> tuple[int, int, int, bool]:
     return maps.data_ptr(), maps.shape[0], maps.stride(0), maps.dtype == torch.bfloat16
 
 
-def native_info() -> dict[str, Any]:
-    """The compiled library here: built, reason, compiler, isa, isa_available, isa_limit."""
+CUDA_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+
+
+def cuda_maps(maps: Tensor) -> tuple[int, int, int, int]:
+    """How the CUDA kernels are told of maps [rows, slices]: address, rows, row stride, type."""
+    return maps.data_ptr(), maps.shape[0], maps.stride(0), CUDA_TYPES[maps.dtype]
+
+
+def run_cuda(name: str, tensor: Tensor, *arguments: Any) -> None:
+    """Launch a CUDA kernel on the tensor's device and torch's current stream there, without waiting; for a tensor on
+    the CPU, run the kernel's body there.
+
+    Raises InputError for arguments that the library refuses, BackendError where the driver fails.
+    """
+    library, _ = load()
+    assert library is not None, "choose() looks for it"
+    function = getattr(library.cuda, name)
+    try:
+        if not tensor.is_cuda:
+            function(*arguments, -1, 0)
+            return
+        with torch.cuda.device(tensor.device):
+            function(*arguments, tensor.device.index, torch.cuda.current_stream().cuda_stream)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}.") from None
+    except RuntimeError as error:
+        raise BackendError(f"{name}: the CUDA kernel was not launched: {error}.") from None
+
+
+@functools.cache
+def cuda_device_error(index: int) -> str:
+    """Why the CUDA kernels cannot run on a GPU, "" if they can."""
     library, reason = load()
     if library is None:
-        return {"built": False, "reason": reason, "compiler": None, "isa": None, "isa_available": None,
-                "isa_limit": isa_limit()}  # fmt: skip
+        return f"the compiled library is absent ({reason})"
+    error: str = library.cuda.device_error(index)
+    return error
+
+
+def native_info() -> dict[str, Any]:
+    """The compiled library here: built, reason, compiler, nvcc, isa, isa_available, isa_limit."""
+    library, reason = load()
+    if library is None:
+        return {"built": False, "reason": reason, "compiler": None, "nvcc": None, "isa": None,
+                "isa_available": None, "isa_limit": isa_limit()}  # fmt: skip
+    release = library.cuda.compiler_version()
     return {
         "built": True,
         "reason": "loaded",
         "compiler": library.compiler(),
+        "nvcc": f"{release // 1000}.{release % 1000 // 10}" if release else None,
         "isa": ISA_NAMES[isa(library)],
         "isa_available": ISA_NAMES[library.available_isa()],
         "isa_limit": isa_limit(),

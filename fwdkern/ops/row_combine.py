@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fwdkern.errors import InputError
 from fwdkern.ops import native
-from fwdkern.ops.backend import choose, implementation, triton_obstacle
+from fwdkern.ops.backend import choose, implementation, on_gpu
 from fwdkern.ops.checks import check_devices, check_list, check_maps, check_output, coefficient_dtype
 
 OP = "row_combine"
@@ -52,9 +52,7 @@ def row_combine(
             raise InputError("row_combine: accumulate needs the tensor to add to; pass it as out.")
         check_maps(OP, "in_maps", in_maps)
         out = in_maps.new_empty(max(offset.shape[0] - 1, 0), in_maps.shape[1])
-    call = implementation(
-        choice, in_maps.device, torch.ops.fwdkern.row_combine, row_combine_reference, _row_combine_triton
-    )
+    call = implementation(choice, OP, in_maps, torch.ops.fwdkern.row_combine, row_combine_reference, _KERNELS)
     call(in_maps, offset, index, coefficient, accumulate, out)
     return out
 
@@ -126,9 +124,28 @@ def _row_combine_triton(
     kernels.row_combine(in_maps, offset, index, coefficient, accumulate, out)
 
 
-def _row_combine_cuda(in_maps: Tensor, *arguments: Any) -> None:
-    obstacle = triton_obstacle(OP, in_maps.device, in_maps.dtype)
-    (row_combine_reference if obstacle else _row_combine_triton)(in_maps, *arguments)
+def _row_combine_cuda(
+    in_maps: Tensor, offset: Tensor, index: Tensor, coefficient: Tensor, accumulate: bool, out: Tensor
+) -> None:
+    _check(in_maps, offset, index, coefficient, out)
+    native.run_cuda(
+        OP,
+        in_maps,
+        native.cuda_maps(in_maps),
+        native.cuda_maps(out),
+        offset.data_ptr(),
+        index.data_ptr(),
+        coefficient.data_ptr(),
+        accumulate,
+        in_maps.shape[1],
+    )
+
+
+_KERNELS = {"triton": _row_combine_triton, "cuda": _row_combine_cuda}
+
+
+def _row_combine_gpu(in_maps: Tensor, *arguments: Any) -> None:
+    on_gpu(OP, in_maps, row_combine_reference, _KERNELS)(in_maps, *arguments)
 
 
 def _term_error(problem: str) -> InputError:
@@ -143,5 +160,5 @@ def _row_combine_fake(
 
 torch.library.impl("fwdkern::row_combine", "CompositeExplicitAutograd", row_combine_reference)
 torch.library.impl("fwdkern::row_combine", "CPU", _row_combine_cpu)
-torch.library.impl("fwdkern::row_combine", "CUDA", _row_combine_cuda)
+torch.library.impl("fwdkern::row_combine", "CUDA", _row_combine_gpu)
 torch.library.register_fake("fwdkern::row_combine", _row_combine_fake)

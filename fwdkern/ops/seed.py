@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fwdkern.ops.backend import choose, implementation, triton_obstacle
+from fwdkern.ops.backend import choose, implementation, on_gpu
 from fwdkern.ops.checks import check_apart, check_devices, check_list, check_maps, coefficient_dtype
 
 OP = "seed"
@@ -23,7 +23,7 @@ def seed(value: Tensor, column: Tensor, out: Tensor, backend: str | None = None)
     Raises InputError for arguments that do not fit, BackendError for a backend that cannot run.
     """
     choice = choose(OP, out.device, out.dtype, tuple(out.shape), backend)
-    implementation(choice, out.device, torch.ops.fwdkern.seed, seed_reference, _seed_triton)(value, column, out)
+    implementation(choice, OP, out, torch.ops.fwdkern.seed, seed_reference, _KERNELS)(value, column, out)
     return out
 
 
@@ -49,9 +49,11 @@ def _seed_triton(value: Tensor, column: Tensor, out: Tensor) -> None:
     kernels.seed(value, column, out)
 
 
-def _seed_cuda(value: Tensor, column: Tensor, out: Tensor) -> None:
-    obstacle = triton_obstacle(OP, out.device, out.dtype)
-    (seed_reference if obstacle else _seed_triton)(value, column, out)
+_KERNELS = {"triton": _seed_triton}
+
+
+def _seed_gpu(value: Tensor, column: Tensor, out: Tensor) -> None:
+    on_gpu(OP, out, seed_reference, _KERNELS)(value, column, out)
 
 
 def _seed_fake(*arguments: Any) -> None:
@@ -59,5 +61,5 @@ def _seed_fake(*arguments: Any) -> None:
 
 
 torch.library.impl("fwdkern::seed", "CompositeExplicitAutograd", seed_reference)
-torch.library.impl("fwdkern::seed", "CUDA", _seed_cuda)
+torch.library.impl("fwdkern::seed", "CUDA", _seed_gpu)
 torch.library.register_fake("fwdkern::seed", _seed_fake)

@@ -1,4 +1,4 @@
-"""Sparse combinations in Triton's interpreter, against float64."""
+"""Sparse combinations in Triton's interpreter and in CUDA's emulation, against float64."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from tests.ops.problems import CombineProblem
 SEEDS = [0, torch.seed() % 2**31]
 
 
-@pytest.fixture(params=["triton"])
+@pytest.fixture(params=["triton", "cuda"])
 def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -4,10 +4,13 @@
 
 namespace fwdkern::cuda {
 
+inline bool is_float(Type type) {
+    return type == Type::float32 || type == Type::bfloat16 || type == Type::float16;
+}
+
 // Null, or what is wrong with maps of `slices` slices.
 inline const char* maps_error(const Maps& maps, int64_t slices) {
-    if (maps.type != Type::float32 && maps.type != Type::bfloat16 && maps.type != Type::float16)
-        return "the type of maps is unknown";
+    if (!is_float(maps.type)) return "the type of maps is unknown";
     if (maps.rows < 0 || slices < 0) return "maps have a negative size";
     if (maps.rows > 0 && slices > 0 && maps.data == nullptr) return "maps have no address";
     if (reinterpret_cast<uintptr_t>(maps.data) % bytes_of(maps.type) != 0)

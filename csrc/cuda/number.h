@@ -88,6 +88,36 @@ FWDKERN_HD Float16 narrow<Float16>(float value) {
 #endif
 }
 
+struct alignas(16) Bits128 {
+    uint32_t word[4];
+};
+
+// The i-th 16 bytes behind an address that is a multiple of 16.
+FWDKERN_HD Bits128 load_16(const void* from, int64_t i) {
+#ifdef __CUDA_ARCH__
+    const uint4 wide = static_cast<const uint4*>(from)[i];
+    return {{wide.x, wide.y, wide.z, wide.w}};
+#else
+    return static_cast<const Bits128*>(from)[i];
+#endif
+}
+
+FWDKERN_HD void store_16(void* to, int64_t i, const Bits128& value) {
+#ifdef __CUDA_ARCH__
+    static_cast<uint4*>(to)[i] = make_uint4(value.word[0], value.word[1], value.word[2], value.word[3]);
+#else
+    static_cast<Bits128*>(to)[i] = value;
+#endif
+}
+
+FWDKERN_HD int count_bits(uint32_t bits) {
+#ifdef __CUDA_ARCH__
+    return __popc(bits);
+#else
+    return __builtin_popcount(bits);
+#endif
+}
+
 // Calls use(T()) with the C++ type of a type.
 template <class Use>
 const char* with_type(Type type, Use use) {

@@ -4,10 +4,16 @@
 
 #include <cstdint>
 #include <stdexcept>
+#include <string>
 #include <tuple>
 
+#include "fwdkern/cuda/active_rows.h"
+#include "fwdkern/cuda/contract.h"
 #include "fwdkern/cuda/device.h"
+#include "fwdkern/cuda/gate.h"
+#include "fwdkern/cuda/max_pool.h"
 #include "fwdkern/cuda/row_combine.h"
+#include "fwdkern/cuda/seed.h"
 
 namespace py = pybind11;
 
@@ -65,6 +71,92 @@ void row_combine(const MapsArgument& in, const MapsArgument& out, std::uintptr_t
     FWDKERN_RUN(row_combine, call, device, stream);
 }
 
+// (gate, channels, positions, channel stride, position stride, bits, block rows, row offset)
+using GateListArgument = std::tuple<std::uintptr_t, int64_t, int64_t, int64_t, int64_t, std::uintptr_t, std::uintptr_t,
+                                    std::uintptr_t>;
+
+cuda::ActiveRows active_rows_of(const GateListArgument& lists, std::uintptr_t row_channel) {
+    const auto [gate, channels, positions, channel_stride, position_stride, bits, block_rows, row_offset] = lists;
+    return {pointer<const uint8_t>(gate), channels, positions, channel_stride, position_stride, pointer<uint8_t>(bits),
+            pointer<int64_t>(block_rows), pointer<int64_t>(row_offset), pointer<int32_t>(row_channel)};
+}
+
+void count_active_rows(const GateListArgument& lists, int device, std::uintptr_t stream) {
+    FWDKERN_RUN(count_active_rows, active_rows_of(lists, 0), device, stream);
+}
+
+void list_active_rows(const GateListArgument& lists, std::uintptr_t row_channel, int device, std::uintptr_t stream) {
+    FWDKERN_RUN(list_active_rows, active_rows_of(lists, row_channel), device, stream);
+}
+
+void seed(std::uintptr_t value, std::uintptr_t column, const MapsArgument& out, int64_t slices, int device,
+          std::uintptr_t stream) {
+    const cuda::Seed call = {pointer<const float>(value), pointer<const int32_t>(column), maps(out), slices};
+    FWDKERN_RUN(seed, call, device, stream);
+}
+
+void contract(const MapsArgument& pulled, const MapsArgument& out, std::uintptr_t offset, std::uintptr_t index,
+              std::uintptr_t coefficient, int64_t slices, int device, std::uintptr_t stream) {
+    const cuda::Contract call = {maps(pulled), maps(out), pointer<const int64_t>(offset), pointer<const int32_t>(index),
+                                 pointer<const float>(coefficient), slices};
+    FWDKERN_RUN(contract, call, device, stream);
+}
+
+// (height, width)
+using PairArgument = std::tuple<int, int>;
+// Of maps whose channels are contiguous: (images, height, width, channels), and how far apart the first three lie.
+using ShapeArgument = std::tuple<int64_t, int, int, int64_t>;
+using StridesArgument = std::tuple<int64_t, int64_t, int64_t>;
+// kernel, stride, padding, dilation
+using WindowArgument = std::tuple<PairArgument, PairArgument, PairArgument, PairArgument>;
+
+cuda::PoolWindow window_of(const WindowArgument& argument) {
+    const auto& [kernel, stride, padding, dilation] = argument;
+    return {std::get<0>(kernel), std::get<1>(kernel), std::get<0>(stride), std::get<1>(stride),
+            std::get<0>(padding), std::get<1>(padding), std::get<0>(dilation), std::get<1>(dilation)};
+}
+
+// shape and strides: (images, channels, positions).
+void gate_bits(std::uintptr_t values, int type, const StridesArgument& shape, const StridesArgument& strides,
+               std::uintptr_t bits, int device, std::uintptr_t stream) {
+    const auto [images, channels, positions] = shape;
+    const auto [image_stride, channel_stride, position_stride] = strides;
+    const cuda::GateBits call = {pointer<const void>(values), static_cast<cuda::Type>(type), images, channels, positions,
+                                 image_stride, channel_stride, position_stride, pointer<uint8_t>(bits)};
+    FWDKERN_RUN(gate_bits, call, device, stream);
+}
+
+void gate_maps(std::uintptr_t in, int type, const ShapeArgument& shape, const StridesArgument& strides,
+               std::uintptr_t bits, int64_t gates, std::uintptr_t out, int device, std::uintptr_t stream) {
+    const auto [images, height, width, channels] = shape;
+    const auto [image_stride, line_stride, position_stride] = strides;
+    const cuda::GateMaps call = {pointer<const void>(in), static_cast<cuda::Type>(type), images, height, width, channels,
+                                 image_stride, line_stride, position_stride, pointer<const uint8_t>(bits), gates,
+                                 pointer<void>(out)};
+    FWDKERN_RUN(gate_maps, call, device, stream);
+}
+
+void max_pool(std::uintptr_t in, int type, const ShapeArgument& shape, const WindowArgument& window, std::uintptr_t out,
+              const PairArgument& out_size, std::uintptr_t winner, int device, std::uintptr_t stream) {
+    const auto [images, height, width, channels] = shape;
+    const cuda::MaxPool call = {pointer<const void>(in), static_cast<cuda::Type>(type), images, height, width, channels,
+                                window_of(window), pointer<void>(out), std::get<0>(out_size), std::get<1>(out_size),
+                                pointer<uint8_t>(winner)};
+    FWDKERN_RUN(max_pool, call, device, stream);
+}
+
+void max_unpool(std::uintptr_t out, int type, const ShapeArgument& shape, const StridesArgument& strides,
+                std::uintptr_t winner, int64_t winners, const WindowArgument& window, std::uintptr_t in,
+                const PairArgument& in_size, int device, std::uintptr_t stream) {
+    const auto [images, height, width, channels] = shape;
+    const auto [image_stride, line_stride, position_stride] = strides;
+    const cuda::MaxUnpool call = {pointer<const void>(out), static_cast<cuda::Type>(type), image_stride, line_stride,
+                                  position_stride, pointer<const uint8_t>(winner), winners, images, height, width,
+                                  channels, window_of(window), pointer<void>(in), std::get<0>(in_size),
+                                  std::get<1>(in_size)};
+    FWDKERN_RUN(max_unpool, call, device, stream);
+}
+
 // The release of nvcc as 13000, 0 in a build without CUDA.
 int compiler_version() {
 #ifdef FWDKERN_WITH_CUDA
@@ -94,5 +186,13 @@ void bind_cuda(py::module_& module) {
     py::module_ m = module.def_submodule("cuda");
     m.def("compiler_version", &compiler_version);
     m.def("device_error", &device_error, no_gil());
+    m.def("contract", &contract, no_gil());
+    m.def("count_active_rows", &count_active_rows, no_gil());
+    m.def("gate_bits", &gate_bits, no_gil());
+    m.def("gate_maps", &gate_maps, no_gil());
+    m.def("list_active_rows", &list_active_rows, no_gil());
+    m.def("max_pool", &max_pool, no_gil());
+    m.def("max_unpool", &max_unpool, no_gil());
     m.def("row_combine", &row_combine, no_gil());
+    m.def("seed", &seed, no_gil());
 }

@@ -30,18 +30,13 @@ def active_rows(gate: Tensor, backend: str | None = None) -> tuple[Tensor, Tenso
 def active_rows_on_device(gate: Tensor, backend: str | None = None) -> tuple[Tensor, Tensor]:
     """The same without waiting for the device to learn how many rows there are.
 
-    row_channel has room for all, int32 [channels * positions]; what lies beyond row_offset[-1] is arbitrary. The Triton
-    kernels take such lists.
+    row_channel has room for all, int32 [channels * positions]; what lies beyond row_offset[-1] is arbitrary. The
+    kernels for GPUs take such lists.
     """
     _check(gate)
-    if choose(OP, gate.device, gate.dtype, tuple(gate.shape), backend).name == "triton":
-        from fwdkern.kernels import active_rows as kernels
-
-        row_offset = torch.empty(gate.shape[1] + 1, dtype=torch.int64, device=gate.device)
-        row_channel = torch.empty(gate.numel(), dtype=torch.int32, device=gate.device)
-        kernels.count_rows(gate, row_offset)
-        kernels.list_rows(gate, row_offset, row_channel)
-        return row_offset, row_channel
+    name = choose(OP, gate.device, gate.dtype, tuple(gate.shape), backend).name
+    if name in _KERNELS:
+        return _KERNELS[name](gate, gate.numel())
     row_offset = gate.new_zeros(gate.shape[1] + 1, dtype=torch.int64)
     row_offset[1:] = gate.sum(0).cumsum(0)
     active_first = gate.t().flatten().logical_not().to(torch.uint8).argsort(stable=True)
@@ -104,22 +99,39 @@ def _active_rows_cpu(gate: Tensor) -> tuple[Tensor, Tensor]:
     return row_offset, row_channel
 
 
-def _active_rows_triton(gate: Tensor) -> tuple[Tensor, Tensor]:
+def _listed_triton(gate: Tensor, room: int | None = None) -> tuple[Tensor, Tensor]:
+    """The lists, row_channel with room for so many rows; without a number the device is asked how many there are."""
     from fwdkern.kernels import active_rows as kernels
 
-    _check(gate)
     row_offset = torch.empty(gate.shape[1] + 1, dtype=torch.int64, device=gate.device)
     kernels.count_rows(gate, row_offset)
-    row_channel = torch.empty(int(row_offset[-1]), dtype=torch.int32, device=gate.device)
+    rows = int(row_offset[-1]) if room is None else room
+    row_channel = torch.empty(rows, dtype=torch.int32, device=gate.device)
     kernels.list_rows(gate, row_offset, row_channel)
     return row_offset, row_channel
 
 
-_KERNELS = {"triton": _active_rows_triton}
+def _listed_cuda(gate: Tensor, room: int | None = None) -> tuple[Tensor, Tensor]:
+    channels, positions = gate.shape
+    bits = torch.empty(positions * -(-channels // 8), dtype=torch.uint8, device=gate.device)
+    # One entry for 256 positions, as csrc/include/fwdkern/cuda/active_rows.h says.
+    block_rows = torch.empty(1 + positions // 256, dtype=torch.int64, device=gate.device)
+    row_offset = torch.empty(positions + 1, dtype=torch.int64, device=gate.device)
+    places = (each.data_ptr() for each in (bits, block_rows, row_offset))
+    packed = (gate.data_ptr(), channels, positions, *gate.stride(), *places)
+    native.run_cuda("count_active_rows", gate, packed)
+    rows = int(row_offset[-1]) if room is None else room
+    row_channel = torch.empty(rows, dtype=torch.int32, device=gate.device)
+    native.run_cuda("list_active_rows", gate, packed, row_channel.data_ptr())
+    return row_offset, row_channel
+
+
+_KERNELS = {"triton": _listed_triton, "cuda": _listed_cuda}
 
 
 @torch.library.impl("fwdkern::active_rows", "CUDA")
 def _active_rows_gpu(gate: Tensor) -> tuple[Tensor, Tensor]:
+    _check(gate)
     row_offset, row_channel = on_gpu(OP, gate, active_rows_reference, _KERNELS)(gate)
     return row_offset, row_channel
 

@@ -37,26 +37,38 @@ TRITON_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
     "seed": (*_MAPS, torch.float16),
 }
 CUDA_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
+    "active_rows": (torch.bool,),
+    "contract": (*_MAPS, torch.float16),
+    "gate_bits": (*_MAPS, torch.float16, torch.bool),
+    "gate_maps": (*_MAPS, torch.float16),
+    "max_pool": (*_MAPS, torch.float16),
+    "max_unpool": (*_MAPS, torch.float16),
     "row_combine": (*_MAPS, torch.float16),
+    "seed": (*_MAPS, torch.float16),
 }
 LEAST_CAPABILITY = (8, 0)
 
 
 class Preference(NamedTuple):
-    """Which kernel serves an op on GPU tensors by itself, and where the figure that says so came from."""
+    """What serves an op on GPU tensors unless asked otherwise, and where the figure that says so came from."""
 
     backend: str
     source: str
 
 
-_UNMEASURED = "unmeasured: neither kernel has run on a GPU, and Triton's is the older"
-# The only place where Triton's and CUDA's kernels are weighed against each other. `make gpu` times both.
+_ROWS = Preference("triton", "unmeasured: neither kernel has run on a GPU, and Triton's was there first")
+_GATES = Preference("torch", "unmeasured: the CUDA kernel has not run on a GPU, torch's operators have")
+# The only place where kernels for GPUs are weighed against each other. `make gpu` times them side by side.
 ON_GPU: dict[str, Preference] = {
-    "active_rows": Preference("triton", _UNMEASURED),
-    "contract": Preference("triton", _UNMEASURED),
-    "gathered_gemm": Preference("triton", _UNMEASURED),
-    "row_combine": Preference("triton", _UNMEASURED),
-    "seed": Preference("triton", _UNMEASURED),
+    "active_rows": _ROWS,
+    "contract": _ROWS,
+    "gate_bits": _GATES,
+    "gate_maps": _GATES,
+    "gathered_gemm": _ROWS,
+    "max_pool": _GATES,
+    "max_unpool": _GATES,
+    "row_combine": _ROWS,
+    "seed": _ROWS,
 }
 
 
@@ -95,12 +107,14 @@ def _by_itself(op: str, device: torch.device, dtype: torch.dtype) -> Choice:
         return Choice("torch", obstacle) if obstacle else Choice("cpu", "compiled library on a CPU tensor")
     if op not in ON_GPU:
         return Choice("torch", "there is no kernel for GPUs")
-    preferred = ON_GPU[op].backend
-    obstacles = []
-    for name in (preferred, *({"triton", "cuda"} - {preferred})):
+    preferred, source = ON_GPU[op]
+    if preferred == "torch":
+        return Choice("torch", f"torch's operators on a GPU tensor ({source})")
+    obstacles: list[str] = []
+    for name in (preferred, "cuda" if preferred == "triton" else "triton"):
         obstacle = _OBSTACLES[name](op, device, dtype)
         if obstacle is None:
-            return Choice(name, f"{_KERNELS[name]} on a GPU tensor")
+            return Choice(name, f"{_KERNELS[name]} on a GPU tensor ({'; '.join(obstacles) or source})")
         obstacles.append(obstacle)
     return Choice("torch", "; ".join(obstacles))
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fwdkern.errors import InputError
+from fwdkern.ops import native
 from fwdkern.ops.backend import choose, implementation, on_gpu
 from fwdkern.ops.checks import check_devices, check_list, check_maps, check_output, coefficient_dtype
 from fwdkern.ops.row_combine import row_combine_reference
@@ -75,7 +76,13 @@ def _contract_triton(pulled: Tensor, offset: Tensor, index: Tensor, coefficient:
     kernels.contract(pulled, offset, index, coefficient, out)
 
 
-_KERNELS = {"triton": _contract_triton}
+def _contract_cuda(pulled: Tensor, offset: Tensor, index: Tensor, coefficient: Tensor, out: Tensor) -> None:
+    _check(pulled, offset, index, coefficient, out)
+    lists = offset.data_ptr(), index.data_ptr(), coefficient.data_ptr()
+    native.run_cuda(OP, pulled, native.cuda_maps(pulled), native.cuda_maps(out), *lists, out.shape[1])
+
+
+_KERNELS = {"triton": _contract_triton, "cuda": _contract_cuda}
 
 
 def _contract_gpu(pulled: Tensor, *arguments: Any) -> None:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fwdkern.errors import InputError
 from fwdkern.ops import native
-from fwdkern.ops.backend import choose
+from fwdkern.ops.backend import choose, implementation
 from fwdkern.ops.checks import channels_last, empty_channels_last
 
 torch.library.define("fwdkern::gate_bits", "(Tensor values) -> Tensor")
@@ -20,8 +20,9 @@ def gate_bits(values: Tensor, backend: str | None = None) -> Tensor:
     channel are 0.
     """
     choice = choose("gate_bits", values.device, values.dtype, tuple(values.shape), backend)
-    call = gate_bits_reference if choice.name == "torch" else torch.ops.fwdkern.gate_bits
-    return call(values)
+    op, kernels = torch.ops.fwdkern.gate_bits, {"cuda": _gate_bits_cuda}
+    bits: Tensor = implementation(choice, "gate_bits", values, op, gate_bits_reference, kernels)(values)
+    return bits
 
 
 def gate_maps(maps: Tensor, bits: Tensor, backend: str | None = None) -> Tensor:
@@ -32,8 +33,9 @@ def gate_maps(maps: Tensor, bits: Tensor, backend: str | None = None) -> Tensor:
     Returns a tensor like maps whose channels are contiguous.
     """
     choice = choose("gate_maps", maps.device, maps.dtype, tuple(maps.shape), backend)
-    call = gate_maps_reference if choice.name == "torch" else torch.ops.fwdkern.gate_maps
-    return call(maps, bits)
+    op, kernels = torch.ops.fwdkern.gate_maps, {"cuda": _gate_maps_cuda}
+    gated: Tensor = implementation(choice, "gate_maps", maps, op, gate_maps_reference, kernels)(maps, bits)
+    return gated
 
 
 def gate_mask(bits: Tensor, channels: int) -> Tensor:
@@ -96,20 +98,36 @@ def _gate_bits_cpu(values: Tensor) -> Tensor:
     library, _ = native.load()
     if library is None or values.dtype != torch.float32:
         return gate_bits_reference(values)
-    _check_values(values)
-    planes = values.flatten(2) if values.dim() > 2 else values.unsqueeze(2)  # a copy where positions lie apart
-    images, channels, positions = planes.shape
-    bits = torch.empty((images, *values.shape[2:], -(-channels // 8)), dtype=torch.uint8)
-    strides = planes.stride() if channels > 1 else (planes.stride(0), 1, planes.stride(2))
+    planes, strides, bits = _planes(values)
     library.gate_bits(
-        planes.data_ptr(),
-        (images, channels, positions),
-        strides,
-        bits.data_ptr(),
-        native.isa(library),
-        native.threads(),
+        planes.data_ptr(), tuple(planes.shape), strides, bits.data_ptr(), native.isa(library), native.threads()
     )
     return bits
+
+
+def _planes(values: Tensor) -> tuple[Tensor, tuple[int, int, int], Tensor]:
+    """values as [B, C, positions], a copy where positions lie apart, its strides, and memory for the bits."""
+    _check_values(values)
+    planes = values.flatten(2) if values.dim() > 2 else values.unsqueeze(2)
+    images, channels, _ = planes.shape
+    bits = values.new_empty((images, *values.shape[2:], -(-channels // 8)), dtype=torch.uint8)
+    return planes, (planes.stride(0), planes.stride(1) if channels > 1 else 1, planes.stride(2)), bits
+
+
+def _gate_bits_cuda(values: Tensor) -> Tensor:
+    planes, strides, bits = _planes(values)
+    kind = native.CUDA_TYPES[values.dtype]
+    native.run_cuda("gate_bits", planes, planes.data_ptr(), kind, tuple(planes.shape), strides, bits.data_ptr())
+    return bits
+
+
+def _gate_maps_cuda(maps: Tensor, bits: Tensor) -> Tensor:
+    check_gate("gate_maps", maps.shape, maps.device, bits)
+    given, shape, strides = channels_last(maps)
+    out = empty_channels_last(maps, maps.shape)
+    layout = given.data_ptr(), native.CUDA_TYPES[maps.dtype], shape, strides
+    native.run_cuda("gate_maps", given, *layout, bits.data_ptr(), max(len(bits), 1), out.data_ptr())
+    return out
 
 
 @torch.library.impl("fwdkern::gate_maps", "CPU")

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fwdkern.errors import InputError
 from fwdkern.ops import native
-from fwdkern.ops.backend import choose
+from fwdkern.ops.backend import choose, implementation
 from fwdkern.ops.checks import channels_last, empty_channels_last
 
 Pair = tuple[int, int]
@@ -38,8 +38,10 @@ def max_pool(values: Tensor, window: Window, ceil_mode: bool, backend: str | Non
     Returns [B, C, H', W'] with contiguous channels and uint8 [B, H', W', C], contiguous.
     """
     choice = choose("max_pool", values.device, values.dtype, tuple(values.shape), backend)
-    call = max_pool_reference if choice.name == "torch" else torch.ops.fwdkern.max_pool
-    return call(values, *window, ceil_mode)
+    op, kernels = torch.ops.fwdkern.max_pool, {"cuda": _max_pool_cuda}
+    call = implementation(choice, "max_pool", values, op, max_pool_reference, kernels)
+    out, winner = call(values, *window, ceil_mode)
+    return out, winner
 
 
 def max_unpool(maps: Tensor, winner: Tensor, window: Window, in_size: Pair, backend: str | None = None) -> Tensor:
@@ -49,8 +51,10 @@ def max_unpool(maps: Tensor, winner: Tensor, window: Window, in_size: Pair, back
     Returns [S · B, C, *in_size] with contiguous channels.
     """
     choice = choose("max_unpool", maps.device, maps.dtype, tuple(maps.shape), backend)
-    call = max_unpool_reference if choice.name == "torch" else torch.ops.fwdkern.max_unpool
-    return call(maps, winner, *window, in_size)
+    op, kernels = torch.ops.fwdkern.max_unpool, {"cuda": _max_unpool_cuda}
+    call = implementation(choice, "max_unpool", maps, op, max_unpool_reference, kernels)
+    pulled: Tensor = call(maps, winner, *window, in_size)
+    return pulled
 
 
 def winner_index(winner: Tensor, window: Window, in_size: Pair) -> Tensor:
@@ -164,6 +168,48 @@ def _max_unpool_cpu(
         tuple(in_size),
         native.isa(library),
         native.threads(),
+    )
+    return out
+
+
+def _max_pool_cuda(
+    values: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> tuple[Tensor, Tensor]:
+    _check_values(values, (kernel, stride, padding, dilation))
+    out, winner = _max_pool_fake(values, kernel, stride, padding, dilation, ceil_mode)
+    given, shape, _ = channels_last(values.contiguous(memory_format=torch.channels_last))
+    native.run_cuda(
+        "max_pool",
+        given,
+        given.data_ptr(),
+        native.CUDA_TYPES[values.dtype],
+        shape,
+        (kernel, stride, padding, dilation),
+        out.data_ptr(),
+        tuple(out.shape[2:]),
+        winner.data_ptr(),
+    )
+    return out, winner
+
+
+def _max_unpool_cuda(
+    maps: Tensor, winner: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, in_size: Pair
+) -> Tensor:
+    check_winner("max_unpool", maps, winner)
+    given, shape, strides = channels_last(maps)
+    out = empty_channels_last(maps, (*maps.shape[:2], *in_size))
+    native.run_cuda(
+        "max_unpool",
+        given,
+        given.data_ptr(),
+        native.CUDA_TYPES[maps.dtype],
+        shape,
+        strides,
+        winner.data_ptr(),
+        max(len(winner), 1),
+        (kernel, stride, padding, dilation),
+        out.data_ptr(),
+        in_size,
     )
     return out
 

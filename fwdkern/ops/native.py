@@ -82,7 +82,7 @@ def maps_argument(maps: Tensor) -> tuple[int, int, int, bool]:
     return maps.data_ptr(), maps.shape[0], maps.stride(0), maps.dtype == torch.bfloat16
 
 
-CUDA_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+CUDA_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.bool: 3}
 
 
 def cuda_maps(maps: Tensor) -> tuple[int, int, int, int]:

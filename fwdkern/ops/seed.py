@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fwdkern.ops import native
 from fwdkern.ops.backend import choose, implementation, on_gpu
 from fwdkern.ops.checks import check_apart, check_devices, check_list, check_maps, coefficient_dtype
 
@@ -49,7 +50,12 @@ def _seed_triton(value: Tensor, column: Tensor, out: Tensor) -> None:
     kernels.seed(value, column, out)
 
 
-_KERNELS = {"triton": _seed_triton}
+def _seed_cuda(value: Tensor, column: Tensor, out: Tensor) -> None:
+    _check(value, column, out)
+    native.run_cuda(OP, out, value.data_ptr(), column.data_ptr(), native.cuda_maps(out), out.shape[1])
+
+
+_KERNELS = {"triton": _seed_triton, "cuda": _seed_cuda}
 
 
 def _seed_gpu(value: Tensor, column: Tensor, out: Tensor) -> None:

@@ -34,7 +34,7 @@ def rows_by_hand(gate: torch.Tensor) -> tuple[list[int], list[int]]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("backend", ["torch", "cpu", "triton"])
+@pytest.mark.parametrize("backend", ["torch", "cpu", "triton", "cuda"])
 @pytest.mark.parametrize("layout", ["contiguous", "transposed", "sliced", "expanded"])
 @pytest.mark.parametrize("density", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (1, 1), (3, 64), (17, 65), (64, 200)])
@@ -46,7 +46,7 @@ def test_values(backend, layout, density, shape, seed, native_library, poisoned)
     assert (row_offset.tolist(), row_channel.tolist()) == rows_by_hand(gate)
 
 
-@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize("backend", ["torch", "triton", "cuda"])
 @pytest.mark.parametrize("layout", ["contiguous", "transposed", "sliced", "expanded"])
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (17, 65)])
 def test_rows_without_their_number(backend, layout, shape, poisoned):

@@ -61,7 +61,7 @@ def gpu(monkeypatch):
 
 def test_triton_serves_gpu_tensors(gpu):
     name, reason = backend.choose("gathered_gemm", GPU, torch.float32, (2, 3))
-    assert (name, reason) == ("triton", "Triton kernels on a GPU tensor")
+    assert name == "triton" and reason.startswith("Triton kernels on a GPU tensor (unmeasured")
     assert backend.choose("gathered_gemm", GPU, torch.float32, (2, 3), "torch").name == "torch"
 
 

@@ -7,7 +7,7 @@ from tests.kernels.guards import Guards
 from tests.ops.problems import CombineProblem
 
 
-@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize("backend", ["torch", "triton", "cuda"])
 @pytest.mark.parametrize("storage", [torch.float32, torch.float16])
 @pytest.mark.parametrize("targets", [1, 7, 33, 65])
 @pytest.mark.parametrize("rows, slices", [(1, 1), (5, 48), (40, 3), (9, 70)])
@@ -21,7 +21,7 @@ def test_values(backend: str, rows: int, slices: int, targets: int, storage: tor
     guards.check()
 
 
-@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize("backend", ["torch", "triton", "cuda"])
 def test_nothing_to_do(backend: str) -> None:
     for rows, slices, targets, longest in [(4, 0, 5, 3), (4, 6, 0, 3), (4, 6, 5, 0), (0, 6, 5, 0)]:
         problem = CombineProblem(max(rows, 1), slices, targets, longest, 1)
@@ -36,7 +36,7 @@ def test_opcheck() -> None:
     torch.library.opcheck(torch.ops.fwdkern.contract.default, arguments)
 
 
-@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize("backend", ["torch", "triton", "cuda"])
 def test_rejects(backend: str) -> None:
     problem = CombineProblem(6, 9, 10, 4, 5)
     pulled, lists = problem.in_maps, (problem.offset, problem.index, problem.coefficient)

@@ -18,7 +18,7 @@ def isa(request, native_library, monkeypatch):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("backend", ["torch", "cpu"])
+@pytest.mark.parametrize("backend", ["torch", "cpu", "cuda"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(0, 3, 2, 2), (2, 1, 3, 3), (2, 17, 5, 4), (1, 64, 20, 20), (3, 8, 0, 2)])
 def test_values(isa, shape, layout, backend, seed, poisoned):
@@ -43,7 +43,7 @@ def test_other_ranks(isa, shape, poisoned):
 def test_a_closed_gate_hides_what_is_not_finite(isa):
     values = torch.tensor([[1.0, -1.0, torch.nan, 0.0]])
     maps = torch.tensor([[2.0, torch.nan, torch.inf, torch.nan]])
-    for backend in ("torch", "cpu"):
+    for backend in ("torch", "cpu", "cuda"):
         assert gate_maps(maps, gate_bits(values, backend), backend).tolist() == [[2, 0, 0, 0]]
 
 

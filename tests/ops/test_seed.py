@@ -6,7 +6,7 @@ from fwdkern.ops import seed
 from tests.kernels.guards import Guards
 
 
-@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize("backend", ["torch", "triton", "cuda"])
 @pytest.mark.parametrize("storage", [torch.float32, torch.float16])
 @pytest.mark.parametrize("rows, slices", [(1, 1), (70, 7), (5, 48), (9, 600), (0, 3), (3, 0)])
 def test_values(backend: str, rows: int, slices: int, storage: torch.dtype) -> None:
@@ -29,7 +29,7 @@ def test_opcheck() -> None:
     torch.library.opcheck(torch.ops.fwdkern.seed.default, arguments)
 
 
-@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize("backend", ["torch", "triton", "cuda"])
 def test_rejects(backend: str) -> None:
     value, column, out = torch.randn(4), torch.zeros(4, dtype=torch.int32), torch.empty(4, 3)
     for match, arguments in [

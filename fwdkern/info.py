@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from fwdkern.ops import native_info
-from fwdkern.ops.backend import triton_obstacle
+from fwdkern.ops.backend import NO_CUDA, gpu_obstacle, serving
 
 
 def info() -> dict[str, Any]:
@@ -14,7 +14,8 @@ def info() -> dict[str, Any]:
 
     Returns:
         ``fwdkern``, ``torch``, ``python``: versions; ``devices``: names; ``native``: the compiled library (built,
-        compiler, instruction set); ``backends``: name to one sentence.
+        compiler, instruction set, nvcc); ``backends``: name to one sentence; ``ops``: for ``cpu`` and, with a GPU,
+        ``cuda`` tensors which backend serves each op unless asked otherwise, and why.
     """
     native = native_info()
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -28,16 +29,28 @@ def info() -> dict[str, Any]:
         "backends": {
             "torch": "always there: the reference, any device and float dtype",
             "cpu": cpu,
-            "triton": _triton(),
+            "triton": _on_gpu("triton", "Triton kernels on the GPU"),
+            "cuda": _cuda(native),
+        },
+        "ops": {
+            kind: {op: f"{name}, {reason}" for op, (name, reason) in serving(torch.device(kind)).items()}
+            for kind in ("cpu", "cuda")
+            if kind == "cpu" or gpus
         },
     }
 
 
-def _triton() -> str:
+def _on_gpu(backend: str, found: str) -> str:
     if not torch.cuda.is_available():
         return "absent: there is no GPU that torch can use"
-    obstacle = triton_obstacle("gathered_gemm", torch.device("cuda"), torch.float32)
-    return f"absent: {obstacle}" if obstacle else "Triton kernels on the GPU"
+    obstacle = gpu_obstacle(backend, "gathered_gemm", torch.device("cuda"), torch.float32)
+    return f"absent: {obstacle}" if obstacle else found
+
+
+def _cuda(native: dict[str, Any]) -> str:
+    if native["nvcc"] is None:
+        return f"absent: {NO_CUDA if native['built'] else native['reason']}"
+    return f"{_on_gpu('cuda', 'CUDA kernels on the GPU')}; compiled by nvcc {native['nvcc']}"
 
 
 def _version() -> str:

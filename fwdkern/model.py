@@ -140,8 +140,9 @@ class FusedModel(nn.Module):
         )
 
     def report(self) -> str:
-        """What was swapped, folded and left, and which backend serves the maps, as text."""
-        return describe(self._primary)
+        """What was swapped, folded and left, and which backend serves each op where the weights are, as text."""
+        reference = next(iter(self.network.parameters()), torch.empty(0))
+        return describe(self._primary, reference.device)
 
     def attribute(
         self,
@@ -167,8 +168,8 @@ class FusedModel(nn.Module):
             bias: bias mass spread evenly (``"uniform"``, the thesis), over each unit's receptive field
                 (``"receptive_field"``), or left out of the maps (``"separate"``).
             mode: ``"auto"``, ``"forward"`` or ``"reverse"``; results agree to rounding.
-            backend: ``"auto"``, ``"torch"`` (dense, any device and dtype), ``"cpu"`` (compiled active rows) or
-                ``"triton"`` (active rows on a GPU).
+            backend: ``"auto"``, ``"torch"`` (dense, any device and dtype), ``"cpu"`` (compiled active rows), or
+                ``"triton"`` or ``"cuda"`` (active rows on a GPU).
             memory: most that is held beside the result, as ``"2GiB"`` or bytes.
             strict: raise instead of warn where a map does not sum to its unit's value.
             storage: ``"bfloat16"`` holds active rows in half the memory; maps are then right to some 1e-2 of their

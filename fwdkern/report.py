@@ -1,10 +1,13 @@
 """A fused network described in words."""
 
+import torch
+
 from fwdkern.graph import Network
+from fwdkern.ops.backend import serving
 
 
-def describe(network: Network) -> str:
-    """What fuse swapped, folded and left; one line a layer."""
+def describe(network: Network, device: torch.device) -> str:
+    """What fuse swapped, folded and left, one line a layer; and what serves the ops on the device."""
     lines = []
     width = max((len(layer.name) for layer in network.layers), default=0)
     for layer in network.layers:
@@ -22,4 +25,14 @@ def describe(network: Network) -> str:
         f"batch size: {batch}",
         f"layers without a rule: {', '.join(missing) if missing else 'none'}",
     ]
-    return "\n".join([*lines, "", *summary])
+    return "\n".join([*lines, "", *summary, *_backends(device)])
+
+
+def _backends(device: torch.device) -> list[str]:
+    """Ops that the same backend serves for the same reason share a line."""
+    shared: dict[tuple[str, str], list[str]] = {}
+    for op, choice in serving(device).items():
+        shared.setdefault(choice, []).append(op)
+    return [
+        f"on {device.type}, backend {name} serves {', '.join(ops)}: {reason}" for (name, reason), ops in shared.items()
+    ]

@@ -219,9 +219,10 @@ class Job:
     def _carry(self, carried: RowPass) -> CompiledPass | DevicePass:
         options = self.options
         backend, _ = rows_backend(self.tape, options)
+        assert backend is not None, "the plan has chosen rows"
         if backend == "cpu":
             return CompiledPass(carried, options.storage)
-        return DevicePass(carried, options.storage, "triton", options.precision, options.memory)
+        return DevicePass(carried, options.storage, backend, options.precision, options.memory)
 
     def _run_dense_forward(self, way: Way, scores: list[Tensor], windows: list[Window | None]) -> None:
         for start, stop, maps in forward_maps(self.tape, self.features, self.steps, way.size):

@@ -6,13 +6,14 @@ import torch
 
 from fwdkern.engine.memory import parse_bytes
 from fwdkern.errors import InputError
+from fwdkern.ops.backend import BACKENDS
 from fwdkern.ops.gathered_gemm import PRECISIONS
 
 _CHOICES = {
     "bias": ("uniform", "receptive_field", "separate"),
     "mode": ("auto", "forward", "reverse"),
     "layout": ("dense", "window"),
-    "backend": ("auto", "torch", "cpu", "triton"),
+    "backend": ("auto", *BACKENDS),
     "storage": ("float32", "bfloat16"),
     "precision": PRECISIONS,
 }

@@ -18,7 +18,7 @@ from fwdkern.engine.rows.program import Combination, Node, Product, Program
 from fwdkern.engine.tape import Tape
 from fwdkern.errors import BackendError, InputError
 from fwdkern.ops import native, native_info
-from fwdkern.ops.backend import triton_obstacle
+from fwdkern.ops.backend import gpu_backends, gpu_obstacle
 from fwdkern.ops.row_program import ALIGNMENT
 from fwdkern.rules.convolution import Convolution
 from fwdkern.rules.linear import Linear
@@ -26,8 +26,8 @@ from fwdkern.rules.linear import Linear
 # Dense maps in flight: wide enough to fill every core, small enough to stay near the caches.
 DENSE_WORKING_SET = 256 * 2**20
 # Sides of pixel tiles, and targets of a pass. On a GPU wide rows fill its tiles; the numbers for it are unmeasured.
-TILE_SIDE = {"cpu": 8, "triton": 16}
-REVERSE_CHUNKS = {"cpu": (64, 128), "triton": (256,)}
+TILE_SIDE = {"cpu": 8, "triton": 16, "cuda": 16}
+REVERSE_CHUNKS = {"cpu": (64, 128), "triton": (256,), "cuda": (256,)}
 # Host seconds for one node of one block.
 _HOST = 2e-6
 # Fewer slices than this are not worth compiling row lists for.
@@ -84,21 +84,30 @@ def rows_backend(tape: Tape, options: Options) -> tuple[str | None, str]:
     x, asked = tape.input, options.backend
     if asked == "torch":
         return None, "the torch backend was asked for"
-    name = asked if asked != "auto" else "triton" if x.device.type == "cuda" else "cpu"
-    reason: str | None = None
-    if x.dtype is not torch.float32:
-        reason = f"active rows are float32, the input is {str(x.dtype).removeprefix('torch.')}"
-    elif name == "triton":
-        reason = triton_obstacle("gathered_gemm", x.device, options.storage)
-    elif x.device.type != "cpu":
-        reason = f"the compiled library runs on the CPU, the input is on {x.device}"
-    elif not native_info()["built"]:
-        reason = f"the compiled library is absent ({native_info()['reason']})"
-    if reason is None:
-        return name, ""
     if asked != "auto":
-        raise BackendError(f'backend={asked!r} cannot serve this request: {reason}. Use backend="auto"')
-    return None, reason
+        reason = _rows_obstacle(asked, x, options)
+        if reason is not None:
+            raise BackendError(f'backend={asked!r} cannot serve this request: {reason}. Use backend="auto"')
+        return asked, ""
+    reasons = []
+    for name in gpu_backends("gathered_gemm") if x.device.type == "cuda" else ("cpu",):
+        reason = _rows_obstacle(name, x, options)
+        if reason is None:
+            return name, ""
+        reasons.append(reason)
+    return None, "; ".join(reasons)
+
+
+def _rows_obstacle(name: str, x: Tensor, options: Options) -> str | None:
+    if x.dtype is not torch.float32:
+        return f"active rows are float32, the input is {str(x.dtype).removeprefix('torch.')}"
+    if name != "cpu":
+        return gpu_obstacle(name, "gathered_gemm", x.device, options.storage)
+    if x.device.type != "cpu":
+        return f"the compiled library runs on the CPU, the input is on {x.device}"
+    if not native_info()["built"]:
+        return f"the compiled library is absent ({native_info()['reason']})"
+    return None
 
 
 def plan_dense(tape: Tape, steps: list[int], slices: int, targets: int, options: Options) -> list[Way]:
@@ -288,7 +297,7 @@ def _readers(term: Product, own: Tensor, parent: Tensor) -> Tensor:
 def choose(ways: list[Way], options: Options, notes: list[str]) -> Plan:
     """The way predicted to be fastest among those that the options allow and memory admits."""
     allowed = [way for way in ways if options.mode in ("auto", way.mode)]
-    if options.backend in ("cpu", "triton"):
+    if options.backend not in ("auto", "torch"):
         allowed = [way for way in allowed if way.engine == "rows"]
         if not allowed:
             problem = "; ".join(notes)

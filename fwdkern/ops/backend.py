@@ -47,6 +47,7 @@ CUDA_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
     "seed": (*_MAPS, torch.float16),
 }
 LEAST_CAPABILITY = (8, 0)
+NO_CUDA = "the library was built without CUDA, since nvcc was not found or FWDKERN_CUDA was 0"
 
 
 class Preference(NamedTuple):
@@ -105,18 +106,21 @@ def _by_itself(op: str, device: torch.device, dtype: torch.dtype) -> Choice:
     if device.type != "cuda":
         obstacle = _cpu_obstacle(op, device, dtype)
         return Choice("torch", obstacle) if obstacle else Choice("cpu", "compiled library on a CPU tensor")
-    if op not in ON_GPU:
-        return Choice("torch", "there is no kernel for GPUs")
-    preferred, source = ON_GPU[op]
-    if preferred == "torch":
-        return Choice("torch", f"torch's operators on a GPU tensor ({source})")
     obstacles: list[str] = []
-    for name in (preferred, "cuda" if preferred == "triton" else "triton"):
+    for name in gpu_backends(op):
         obstacle = _OBSTACLES[name](op, device, dtype)
         if obstacle is None:
-            return Choice(name, f"{_KERNELS[name]} on a GPU tensor ({'; '.join(obstacles) or source})")
+            return Choice(name, f"{_KERNELS[name]} on a GPU tensor ({'; '.join(obstacles) or ON_GPU[op].source})")
         obstacles.append(obstacle)
-    return Choice("torch", "; ".join(obstacles))
+    if obstacles:
+        return Choice("torch", "; ".join(obstacles))
+    return Choice("torch", ON_GPU[op].source if op in ON_GPU else "there is no kernel for GPUs")
+
+
+def gpu_backends(op: str) -> tuple[str, ...]:
+    """The backends whose kernels for GPUs may serve an op unasked, the preferred one first."""
+    preferred = ON_GPU[op].backend if op in ON_GPU else "torch"
+    return {"torch": (), "triton": ("triton", "cuda"), "cuda": ("cuda", "triton")}[preferred]
 
 
 def implementation(
@@ -168,7 +172,7 @@ def cuda_obstacle(op: str, device: torch.device, dtype: torch.dtype) -> str | No
     if device.type == "cpu" and os.environ.get("FWDKERN_EMULATE") == "1":
         return None
     if not library.cuda.compiler_version():
-        return "the library was built without CUDA, since nvcc was not found or FWDKERN_CUDA is 0"
+        return NO_CUDA
     return _gpu_obstacle(device) or native.cuda_device_error(device.index or 0) or None
 
 
@@ -185,6 +189,8 @@ def _gpu_obstacle(device: torch.device) -> str | None:
 def _cpu_obstacle(op: str, device: torch.device, dtype: torch.dtype) -> str | None:
     if device.type != "cpu":
         return f"the tensors are on {device.type}"
+    if not CPU_DTYPES[op]:
+        return "the compiled library does it inside whole passes only"
     if dtype not in CPU_DTYPES[op]:
         return f"there is no compiled kernel for {str(dtype).removeprefix('torch.')}"
     library, reason = native.load()
@@ -192,6 +198,18 @@ def _cpu_obstacle(op: str, device: torch.device, dtype: torch.dtype) -> str | No
         _warn_absent_once(reason)
         return f"the compiled library is absent ({reason})"
     return None
+
+
+def gpu_obstacle(backend: str, op: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the kernel of `op` for GPUs, Triton's or CUDA's, cannot run on such tensors, or None."""
+    return _OBSTACLES[backend](op, device, dtype)
+
+
+def serving(device: torch.device) -> dict[str, Choice]:
+    """What serves each op on a device's tensors unless asked otherwise: of float32, for active_rows of bool."""
+    return {
+        op: _by_itself(op, device, torch.bool if op == "active_rows" else torch.float32) for op in sorted(CPU_DTYPES)
+    }
 
 
 _OBSTACLES = {"cpu": _cpu_obstacle, "triton": triton_obstacle, "cuda": cuda_obstacle}

@@ -11,13 +11,7 @@ inline bool is_aligned(const Maps& maps, int64_t bytes) {
     return reinterpret_cast<uintptr_t>(maps.data) % bytes == 0 && maps.stride * bytes_of(maps.type) % bytes == 0;
 }
 
-// Calls use(Gemm<precision, In>()) for what a call multiplies.
-template <Precision precision_, class In_>
-struct Gemm {
-    static constexpr Precision kPrecision = precision_;
-    using In = In_;
-};
-
+// Calls use(Gemm()) for what a call multiplies.
 template <class Use>
 auto with_gemm(Precision precision, Type in, Use use) {
     switch (effective_precision(in, precision)) {

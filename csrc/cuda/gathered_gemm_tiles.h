@@ -22,9 +22,19 @@ constexpr int64_t kEnoughBlocks = 132;
 // Of scratch, unless one position needs more; more positions than fit are taken in several launches.
 constexpr int64_t kScratchBytes = 64 << 20;
 
+template <Precision precision, class In_>
+struct Gemm {
+    static constexpr Precision kPrecision = precision;
+    using In = In_;
+};
+
 template <Precision precision, class In>
-constexpr bool kHasAllShapes = precision == Precision::bf16 ||
-                               (precision == Precision::tf32 && sizeof(In) == 4);
+constexpr bool kHasAllShapes = precision == Precision::bf16 || (precision == Precision::tf32 && sizeof(In) == 4);
+
+template <class G>
+constexpr bool has_shape(TileShape shape) {
+    return kHasAllShapes<G::kPrecision, typename G::In> || shape == kFewShapes[0] || shape == kFewShapes[1];
+}
 
 // bfloat16 products of float32 maps have twice the bytes a step.
 template <Precision precision, class In>
@@ -64,7 +74,7 @@ TileShape tile_shape(const CallSizes& sizes) {
     if (mean > sizes.width) mean = sizes.width;
     TileShape best = kAllShapes[0];
     for (const TileShape shape : kAllShapes) {
-        if (!kHasAllShapes<precision, In> && !(shape == kFewShapes[0] || shape == kFewShapes[1])) continue;
+        if (!has_shape<Gemm<precision, In>>(shape)) continue;
         const bool taller = shape.rows > best.rows && best.rows < mean;
         const bool wider = shape.rows == best.rows && shape.slices > best.slices && best.slices < sizes.slices;
         const int64_t blocks = segments * blocks_of(mean, shape.rows) * blocks_of(sizes.slices, shape.slices);

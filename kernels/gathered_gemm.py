@@ -165,16 +165,6 @@ def gemm_kernel(
     tl.store(place, total.to(out.dtype.element_ty), mask=mask)
 
 
-def rounded_weight(weight: Tensor, precision: tiles.Precision) -> Tensor:
-    """The weights as `gathered_gemm` wants them: for tf32 a copy rounded to it, once per layer; else the tensor itself.
-
-    Tensor cores drop the bits beyond tf32 instead of rounding, so all maps would shrink from layer to layer.
-    """
-    if precision != "tf32":
-        return weight
-    return ((weight.view(torch.int32) + 0x1000) & -0x2000).view(torch.float32)
-
-
 class Terms(NamedTuple):
     """Lists of `terms_kernel` for all positions of a call: ``row``, ``weight`` ``[positions * groups, capacity]``,
     ``length`` ``[positions * groups]``."""
@@ -250,7 +240,8 @@ def gathered_gemm(
     precision: tiles.Precision,
     terms: Terms | None = None,
 ) -> None:
-    """Launch on checked arguments, those of `fwdkern.ops.gathered_gemm`; weight from `rounded_weight`.
+    """Launch on checked arguments, those of `fwdkern.ops.gathered_gemm`; its weight already rounded
+    to tf32 where that is the precision.
 
     Row lists may be longer than their last offset, as `active_rows_on_device` makes them.
     Scratch: 12 bytes for each of [positions, groups, taps * in channels / groups rounded up to 16], for as many

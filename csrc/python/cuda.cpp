@@ -11,6 +11,7 @@
 #include "fwdkern/cuda/contract.h"
 #include "fwdkern/cuda/device.h"
 #include "fwdkern/cuda/gate.h"
+#include "fwdkern/cuda/gathered_gemm.h"
 #include "fwdkern/cuda/max_pool.h"
 #include "fwdkern/cuda/row_combine.h"
 #include "fwdkern/cuda/seed.h"
@@ -157,6 +158,30 @@ void max_unpool(std::uintptr_t out, int type, const ShapeArgument& shape, const 
     FWDKERN_RUN(max_unpool, call, device, stream);
 }
 
+// (offset address, channel address, positions)
+using RowListArgument = std::tuple<std::uintptr_t, std::uintptr_t, int64_t>;
+
+cuda::RowList row_list(const RowListArgument& argument) {
+    const auto [offset, channel, positions] = argument;
+    return {pointer<const int64_t>(offset), pointer<const int32_t>(channel), positions};
+}
+
+// weights: (address, taps, in channels, out channels, groups); scratch: (address, bytes).
+void gathered_gemm(const MapsArgument& in, const RowListArgument& in_rows, const MapsArgument& out,
+                   const RowListArgument& out_rows, std::uintptr_t taps,
+                   const std::tuple<std::uintptr_t, int64_t, int64_t, int64_t, int64_t>& weights,
+                   std::uintptr_t row_scale, bool accumulate, int64_t slices, std::uintptr_t in_index, int precision,
+                   const std::tuple<std::uintptr_t, int64_t>& scratch, int device, std::uintptr_t stream) {
+    const auto [weight, tap_count, in_channels, out_channels, groups] = weights;
+    const auto [scratch_address, scratch_bytes] = scratch;
+    const cuda::GatheredGemm call = {maps(in), row_list(in_rows), maps(out), row_list(out_rows),
+                                     pointer<const int32_t>(taps), tap_count, pointer<const void>(weight), in_channels,
+                                     out_channels, groups, pointer<const float>(row_scale), accumulate, slices,
+                                     pointer<const int32_t>(in_index), static_cast<cuda::Precision>(precision),
+                                     pointer<void>(scratch_address), scratch_bytes};
+    FWDKERN_RUN(gathered_gemm, call, device, stream);
+}
+
 // The release of nvcc as 13000, 0 in a build without CUDA.
 int compiler_version() {
 #ifdef FWDKERN_WITH_CUDA
@@ -190,6 +215,8 @@ void bind_cuda(py::module_& module) {
     m.def("count_active_rows", &count_active_rows, no_gil());
     m.def("gate_bits", &gate_bits, no_gil());
     m.def("gate_maps", &gate_maps, no_gil());
+    m.def("gathered_gemm", &gathered_gemm, no_gil());
+    m.def("gathered_gemm_scratch", &cuda::gathered_gemm_scratch);
     m.def("list_active_rows", &list_active_rows, no_gil());
     m.def("max_pool", &max_pool, no_gil());
     m.def("max_unpool", &max_unpool, no_gil());

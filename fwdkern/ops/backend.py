@@ -41,6 +41,7 @@ CUDA_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
     "contract": (*_MAPS, torch.float16),
     "gate_bits": (*_MAPS, torch.float16, torch.bool),
     "gate_maps": (*_MAPS, torch.float16),
+    "gathered_gemm": (*_MAPS, torch.float16),
     "max_pool": (*_MAPS, torch.float16),
     "max_unpool": (*_MAPS, torch.float16),
     "row_combine": (*_MAPS, torch.float16),

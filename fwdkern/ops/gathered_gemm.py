@@ -308,7 +308,7 @@ def _gathered_gemm_triton(
         (in_offset, in_channel),
         (out_offset, out_channel),
         taps,
-        kernels.rounded_weight(weight, precision),
+        _rounded_to_tf32(weight) if precision == "tf32" else weight,
         row_scale,
         groups,
         accumulate,
@@ -319,7 +319,70 @@ def _gathered_gemm_triton(
     )
 
 
-_KERNELS = {"triton": _gathered_gemm_triton}
+def _gathered_gemm_cuda(
+    in_maps: Tensor,
+    in_offset: Tensor,
+    in_channel: Tensor,
+    out_offset: Tensor,
+    out_channel: Tensor,
+    taps: Tensor,
+    weight: Tensor,
+    row_scale: Tensor | None,
+    groups: int,
+    accumulate: bool,
+    out: Tensor,
+    in_index: Tensor | None = None,
+    precision: str = "ieee",
+) -> None:
+    _check(
+        in_maps,
+        in_offset,
+        in_channel,
+        out_offset,
+        out_channel,
+        taps,
+        weight,
+        row_scale,
+        groups,
+        out,
+        in_index,
+        precision,
+    )
+    library, _ = native.load()
+    assert library is not None, "choose() looks for it"
+    positions, tap_count = taps.shape
+    in_channels = weight.shape[1]
+    size = library.cuda.gathered_gemm_scratch(positions, tap_count, in_channels, groups)
+    scratch = torch.empty(size, dtype=torch.uint8, device=in_maps.device)
+    # float16 maps are exact in tf32 and not in bfloat16.
+    if precision == "bf16" and in_maps.dtype == torch.float16:
+        precision = "tf32"
+    if precision != "ieee":
+        weight = _rounded_to_tf32(weight) if precision == "tf32" else weight.to(torch.bfloat16)
+    native.run_cuda(
+        OP,
+        in_maps,
+        native.cuda_maps(in_maps),
+        (in_offset.data_ptr(), in_channel.data_ptr(), in_offset.shape[0] - 1),
+        native.cuda_maps(out),
+        (out_offset.data_ptr(), out_channel.data_ptr(), positions),
+        taps.data_ptr(),
+        (weight.data_ptr(), tap_count, in_channels, weight.shape[2] * groups, groups),
+        0 if row_scale is None else row_scale.data_ptr(),
+        accumulate,
+        in_maps.shape[1],
+        0 if in_index is None else in_index.data_ptr(),
+        PRECISIONS.index(precision),
+        (scratch.data_ptr(), size),
+    )
+
+
+def _rounded_to_tf32(weight: Tensor) -> Tensor:
+    """A copy. Tensor cores drop the bits beyond tf32 instead of rounding, so all maps would shrink from layer to layer."""
+    return ((weight.view(torch.int32) + 0x1000) & -0x2000).view(torch.float32)
+
+
+_KERNELS = {"triton": _gathered_gemm_triton, "cuda": _gathered_gemm_cuda}
 
 
 def _gathered_gemm_gpu(in_maps: Tensor, *arguments: Any) -> None:

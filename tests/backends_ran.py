@@ -1,9 +1,8 @@
 """A pytest plugin: a run in which a backend was skipped throughout, though this machine could have run it, fails.
 
-Backends, instruction sets and GPU architectures to compile for are test parameters called ``backend``, ``isa`` and
-``target``. Every value known to the package must
-have executed in every test file that has it as a parameter, and in at least one; load with ``-p tests.backends_ran``
-for whole runs.
+Backends, instruction sets and GPU architectures to compile for are test parameters called ``backend``, ``isa``, and
+``target`` (of Triton's kernels) or ``cuda_target``. Every value known to the package must have executed in every test
+file that has it as a parameter, and in at least one; load with ``-p tests.backends_ran`` for whole runs.
 """
 
 from collections import Counter
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests import triton_here
+from tests import cuda_here, triton_here
 
 # What torch calls a processor that can run the instruction set.
 CAPABILITIES = {"avx2": ("AVX2", "AVX512"), "avx512": ("AVX512",)}
@@ -26,18 +25,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def known_values() -> dict[str, tuple[str, ...]]:
-    """The values of each of the three parameters."""
+    """The values of each of the parameters."""
     # Imported here because coverage begins to count after the plugins are imported.
     from fwdkern.ops.backend import BACKENDS
     from fwdkern.ops.native import ISA_NAMES
+    from tests.cuda import compiled
     from tests.kernels.cases import TARGETS
 
-    return {"backend": BACKENDS, "isa": ISA_NAMES, "target": tuple(TARGETS)}
+    return {"backend": BACKENDS, "isa": ISA_NAMES, "target": tuple(TARGETS), "cuda_target": compiled.TARGETS}
 
 
 def could_run(case: Case) -> bool:
     """Whether this machine can run a case; torch and the packages installed are asked, not our own library."""
     name, value = case
+    if name == "cuda_target":
+        return cuda_here.missing() is None
     if value == "triton" or name == "target":
         return triton_here.missing(interpreter=name == "backend") is None
     if name != "isa" or value not in CAPABILITIES:

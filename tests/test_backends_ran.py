@@ -5,6 +5,7 @@ import pytest
 from fwdkern.ops.backend import BACKENDS
 from fwdkern.ops.native import ISA_NAMES
 from tests import backends_ran
+from tests.cuda import compiled
 from tests.kernels.cases import TARGETS
 
 pytest_plugins = "pytester"
@@ -18,6 +19,10 @@ ALL_RUN = f"""
 
     @pytest.mark.parametrize("target", {list(TARGETS)!r})
     def test_target(target):
+        pass
+
+    @pytest.mark.parametrize("cuda_target", {list(compiled.TARGETS)!r})
+    def test_cuda_target(cuda_target):
         pass
 
     @pytest.fixture(params={ISA_NAMES!r})
@@ -44,6 +49,7 @@ def every_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests are about a machine that can run all of them."""
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr("tests.triton_here.missing", lambda interpreter: None)
+    monkeypatch.setattr("tests.cuda_here.missing", lambda: None)
 
 
 def run(pytester: pytest.Pytester) -> pytest.RunResult:
@@ -82,6 +88,13 @@ def test_passes_when_the_processor_lacks_it(pytester: pytest.Pytester, monkeypat
 def test_passes_without_triton(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.triton_here.missing", lambda interpreter: "triton is not installed")
     pytester.makepyfile(test_all=ALL_RUN, test_op=SKIPS_ONE.format(name="backend", value="triton", smallest_skipped=1))
+    assert run(pytester).ret == pytest.ExitCode.OK
+
+
+def test_passes_without_nvcc(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.cuda_here.missing", lambda: "nvcc is not installed")
+    skipping = SKIPS_ONE.format(name="cuda_target", value="sm_80", smallest_skipped=1)
+    pytester.makepyfile(test_all=ALL_RUN, test_op=skipping)
     assert run(pytester).ret == pytest.ExitCode.OK
 
 

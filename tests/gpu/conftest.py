@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from fwdkern.ops.backend import LEAST_CAPABILITY
+from fwdkern.ops.backend import LEAST_CAPABILITY, gpu_obstacle
 
 
 @pytest.fixture(autouse=True)
@@ -17,3 +17,13 @@ def gpu() -> torch.device:
     if os.environ.get("TRITON_INTERPRET") == "1":
         pytest.skip("Triton interprets here: run with TRITON_INTERPRET=0, as `make gpu` does")
     return torch.device("cuda")
+
+
+# Not called `backend`: in runs without a GPU all of these skip, and rightly.
+@pytest.fixture(params=["triton", "cuda"])
+def kernels(request: pytest.FixtureRequest, gpu: torch.device) -> str:
+    """The backends whose kernels run on GPUs."""
+    obstacle = gpu_obstacle(request.param, "gathered_gemm", gpu, torch.float32)
+    if obstacle:
+        pytest.skip(f"{request.param}: {obstacle}")
+    return str(request.param)

@@ -1,4 +1,5 @@
-"""The Triton kernels on a GPU against float64, on the problems that the interpreter solves elsewhere."""
+"""The kernels on a GPU against float64, on the problems that Triton's interpreter and CUDA's emulation solve
+elsewhere."""
 
 import copy
 
@@ -6,12 +7,13 @@ import pytest
 import torch
 
 from fwdkern.ops import active_rows, active_rows_reference, row_combine
+from fwdkern.ops.backend import gpu_obstacle
 from fwdkern.ops.contract import contract, contract_reference
+from fwdkern.ops.gate import gate_bits, gate_bits_reference, gate_maps, gate_maps_reference
+from fwdkern.ops.max_pool import max_pool, max_pool_reference, max_unpool, max_unpool_reference
 from fwdkern.ops.seed import seed, seed_reference
-from tests.ops.problems import CombineProblem, GemmProblem
-
-# Both operands are rounded to this many bits behind the point.
-OPERAND_ROUNDING = {"ieee": 0.0, "tf32": 2.0**-10 + 2.0**-22, "bf16": 2.0**-7 + 2.0**-16}
+from tests.ops.layouts import LAYOUTS, draw
+from tests.ops.problems import EPS, OPERAND_ROUNDING, CombineProblem, GemmProblem, stored
 
 
 def moved(problem: GemmProblem, device: torch.device) -> GemmProblem:
@@ -30,28 +32,35 @@ def moved(problem: GemmProblem, device: torch.device) -> GemmProblem:
 @pytest.mark.parametrize("channels, slices, groups", [(1, 1, 1), (3, 7, 1), (17, 65, 1), (64, 256, 1), (24, 130, 2)])
 @pytest.mark.parametrize("density", [0.0, 0.3, 1.0])
 def test_gathered_gemm(
-    density: float, channels: int, slices: int, groups: int, storage: torch.dtype, precision: str, gpu: torch.device
+    density: float,
+    channels: int,
+    slices: int,
+    groups: int,
+    storage: torch.dtype,
+    precision: str,
+    kernels: str,
+    gpu: torch.device,
 ) -> None:
     problem = GemmProblem(channels, channels, slices, density, 0, taps=9, groups=groups, dtype=storage)
     there = moved(problem, gpu)
     out = torch.full_like(there.before, torch.nan)
-    there.run("triton", out=out, precision=precision)
+    there.run(kernels, out=out, precision=precision)
     problem.check(out.cpu(), scale=False, accumulate=False, operand_rounding=OPERAND_ROUNDING[precision])
     out.copy_(there.before)
-    there.run("triton", out=out, precision=precision, row_scale=there.row_scale, accumulate=True)
+    there.run(kernels, out=out, precision=precision, row_scale=there.row_scale, accumulate=True)
     problem.check(out.cpu(), scale=True, accumulate=True, operand_rounding=OPERAND_ROUNDING[precision])
 
 
 @pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("slices", [1, 7, 33, 65, 256])
-def test_row_combine(slices: int, storage: torch.dtype, gpu: torch.device) -> None:
+def test_row_combine(slices: int, storage: torch.dtype, kernels: str, gpu: torch.device) -> None:
     problem = CombineProblem(40, 23, slices, 9, 0, dtype=storage)
     offset, index, coefficient = (t.to(gpu) for t in (problem.offset, problem.index, problem.coefficient))
-    found = row_combine(problem.in_maps.to(gpu), offset, index, coefficient, backend="triton")
+    found = row_combine(problem.in_maps.to(gpu), offset, index, coefficient, backend=kernels)
     problem.check(found.cpu(), accumulate=False)
 
 
-def test_rows_beyond_two_gigabytes(gpu: torch.device) -> None:
+def test_rows_beyond_two_gigabytes(kernels: str, gpu: torch.device) -> None:
     """Element offsets above 2^31: rows that lie far apart in one allocation."""
     stride, rows = 2**26, 40
     if torch.cuda.mem_get_info()[0] < 1.5 * stride * rows * 4:
@@ -60,34 +69,57 @@ def test_rows_beyond_two_gigabytes(gpu: torch.device) -> None:
     maps.copy_(torch.randn(rows, 64))
     index = torch.arange(rows, dtype=torch.int32, device=gpu).flip(0).contiguous()
     offset, ones = torch.arange(rows + 1, device=gpu), torch.ones(rows, device=gpu)
-    assert torch.equal(row_combine(maps, offset, index, ones, backend="triton"), maps.flip(0))
+    assert torch.equal(row_combine(maps, offset, index, ones, backend=kernels), maps.flip(0))
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (17, 33), (300, 1000)])
-def test_active_rows(shape: tuple[int, int], transposed: bool, gpu: torch.device) -> None:
+def test_active_rows(shape: tuple[int, int], transposed: bool, kernels: str, gpu: torch.device) -> None:
     gate = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.3
     gate = gate.t().contiguous().t() if transposed else gate
-    found = active_rows(gate.to(gpu), "triton")
+    found = active_rows(gate.to(gpu), kernels)
     for part, expected in zip(found, active_rows_reference(gate), strict=True):
         assert torch.equal(part.cpu(), expected)
 
 
-def test_seed_and_contract(gpu: torch.device) -> None:
+def test_seed_and_contract(kernels: str, gpu: torch.device) -> None:
     random = torch.Generator().manual_seed(0)
     value, column = torch.randn(50, generator=random), torch.randint(-1, 33, (50,), generator=random).int()
     expected, out = torch.empty(50, 33), torch.empty(50, 33, device=gpu)
     seed_reference(value, column, expected)
-    assert torch.equal(seed(value.to(gpu), column.to(gpu), out, "triton").cpu(), expected)
+    assert torch.equal(seed(value.to(gpu), column.to(gpu), out, kernels).cpu(), expected)
     pulled, offset = torch.randn(50, 33, generator=random), torch.arange(0, 51, 5)
     index, coefficient = torch.randint(50, (50,), generator=random).int(), torch.randn(50, generator=random)
     turned = torch.empty(33, 10)
     contract_reference(pulled, offset, index, coefficient, turned)
-    found = contract(*(t.to(gpu) for t in (pulled, offset, index, coefficient)), backend="triton")
+    found = contract(*(t.to(gpu) for t in (pulled, offset, index, coefficient)), backend=kernels)
     assert (found.cpu() - turned).abs().max() <= 5 * 5 * 2**-23 * turned.abs().max()
 
 
-def test_two_streams(gpu: torch.device) -> None:
+@pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("channels", [3, 16, 40])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gates_and_pools(layout: str, channels: int, storage: torch.dtype, gpu: torch.device) -> None:
+    """CUDA's alone: Triton has none of these, and bits must be those of torch."""
+    obstacle = gpu_obstacle("cuda", "gate_bits", gpu, storage)
+    if obstacle:
+        pytest.skip(obstacle)
+    values, maps = draw(layout, 0, 2, channels, 9, 8).to(storage), draw("contiguous", 1, 4, channels, 9, 8).to(storage)
+    bits = gate_bits(values.to(gpu), "cuda")
+    assert bits.cpu().equal(gate_bits_reference(values))
+    assert gate_maps(maps.to(gpu), bits, "cuda").cpu().equal(gate_maps_reference(maps, bits.cpu()))
+    window = ((3, 3), (2, 2), (1, 1), (1, 1))
+    out, winner = max_pool(values.to(gpu), window, False, "cuda")
+    expected, expected_winner = max_pool_reference(values, *window, False)
+    assert out.cpu().equal(expected) and winner.cpu().equal(expected_winner)
+    pulled = draw("contiguous", 2, 4, *out.shape[1:]).to(storage)
+    found = max_unpool(pulled.to(gpu), winner, window, (9, 8), "cuda").cpu()
+    exact = max_unpool_reference(pulled.double(), expected_winner, *window, (9, 8))
+    magnitude = max_unpool_reference(pulled.double().abs(), expected_winner, *window, (9, 8))
+    assert ((found.double() - exact).abs() <= 9 * EPS * magnitude + stored(exact, storage)).all()
+
+
+def test_two_streams(kernels: str, gpu: torch.device) -> None:
     """Calls on two streams at once do not share scratch."""
     problems = [GemmProblem(64, 64, 256, 0.4, number, positions=(64, 64), taps=9) for number in range(2)]
     there = [moved(problem, gpu) for problem in problems]
@@ -97,7 +129,7 @@ def test_two_streams(gpu: torch.device) -> None:
     for _ in range(10):
         for problem, stream, out in zip(there, streams, outs, strict=True):
             with torch.cuda.stream(stream):
-                problem.run("triton", out=out)
+                problem.run(kernels, out=out)
     torch.cuda.synchronize()
     for problem, out in zip(problems, outs, strict=True):
         problem.check(out.cpu(), scale=False, accumulate=False)

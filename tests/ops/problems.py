@@ -11,6 +11,8 @@ EPS = torch.finfo(torch.float32).eps
 # comes in sight.
 ROUNDING = {torch.float32: 0.0, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
 LEAST_STEP = {torch.float32: 0.0, torch.bfloat16: 0.0, torch.float16: 2.0**-25}
+# Of a product of two operands rounded to 11 and 8 significant bits.
+OPERAND_ROUNDING = {"ieee": 0.0, "tf32": 2.0**-10 + 2.0**-22, "bf16": 2.0**-7 + 2.0**-16}
 
 
 def stored(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -1,4 +1,5 @@
-"""The pass of GPUs, run here: its index work over the ops' references, and whole requests in Triton's interpreter."""
+"""The pass of GPUs, run here: its index work over the ops' references, and whole requests in Triton's interpreter and
+CUDA's emulation."""
 
 import functools
 
@@ -87,8 +88,8 @@ def tiny() -> tuple[FusedModel, Tensor]:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("layout", ["dense", "window"])
-@pytest.mark.parametrize("backend", ["triton"])
-def test_triton_through_the_engine(backend: str, mode: str, layout: str) -> None:
+@pytest.mark.parametrize("backend", ["triton", "cuda"])
+def test_kernels_for_gpus_through_the_engine(backend: str, mode: str, layout: str) -> None:
     net, x = tiny()
     expected = autograd(net, x).uniform
     rows = net.attribute_units(x, "4", backend=backend, mode=mode, layout=layout, strict=True)
@@ -100,11 +101,14 @@ def test_triton_through_the_engine(backend: str, mode: str, layout: str) -> None
         assert_close(rows.scores, same.scores, TOLERANCE)
 
 
-def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", ["triton", "cuda"])
+def test_without_a_gpu_it_says_so(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "0")
+    monkeypatch.setenv("FWDKERN_EMULATE", "0")
     net, x = tiny()
-    with pytest.raises(BackendError, match=r"no GPU that torch can use|the tensors are on cpu|triton is not installed"):
-        net.attribute_units(x, "4", backend="triton")
+    cause = r"no GPU that torch can use|the tensors are on cpu|triton is not installed|built without CUDA"
+    with pytest.raises(BackendError, match=cause):
+        net.attribute_units(x, "4", backend=backend)
 
 
 @pytest.mark.filterwarnings("ignore::fwdkern.errors.CompletenessWarning")  # nothing is computed

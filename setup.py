@@ -67,16 +67,27 @@ class CMakeBuild(build_ext):
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             "-DFWDKERN_PYTHON=ON",
             "-DFWDKERN_TESTS=OFF",
-            f"-DFWDKERN_CUDA={cuda}",
         ]  # fmt: skip
         if shutil.which("ninja"):
             configure += ["-G", "Ninja"]
-        if subprocess.run(configure).returncode != 0:
-            raise BuildFailure("cmake found no working C++17 compiler or Python development files")
-        if subprocess.run([cmake, "--build", str(build_dir), "--parallel"]).returncode != 0:
-            raise BuildFailure("the C++ sources did not compile")
+        build = [cmake, "--build", str(build_dir), "--parallel"]
+        failure = self._run([*configure, f"-DFWDKERN_CUDA={cuda}"], build)
+        if failure and cuda == "auto" and os.environ.get("FWDKERN_REQUIRE_NATIVE") != "1":
+            # An nvcc that does not get on with the sources must not cost the kernels for CPUs.
+            print(f"fwdkern: once more without CUDA ({failure}).", file=sys.stderr)
+            failure = self._run([*configure, "-DFWDKERN_CUDA=0"], build)
+        if failure:
+            raise BuildFailure(failure)
         if not target.exists():
             raise BuildFailure("the build did not produce the expected library")
+
+    @staticmethod
+    def _run(configure: list[str], build: list[str]) -> str | None:
+        if subprocess.run(configure).returncode != 0:
+            return "cmake found no working C++17 compiler, Python development files or, where asked for, nvcc"
+        if subprocess.run(build).returncode != 0:
+            return "the C++ or CUDA sources did not compile"
+        return None
 
 
 setup(

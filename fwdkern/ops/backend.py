@@ -48,7 +48,7 @@ CUDA_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
     "seed": (*_MAPS, torch.float16),
 }
 LEAST_CAPABILITY = (8, 0)
-NO_CUDA = "the library was built without CUDA, since nvcc was not found or FWDKERN_CUDA was 0"
+NO_CUDA = "the library was built without CUDA: nvcc was not found or did not work, or FWDKERN_CUDA was 0"
 
 
 class Preference(NamedTuple):

@@ -34,7 +34,7 @@ def kernels(library: Path) -> dict[tuple[str, str], Kernel]:
     for line in _printed("-res-usage", library):
         if match := re.match(r"arch = (\w+)", line):
             target = match[1]
-        elif match := re.match(r" ?Function (.*):$", line):
+        elif match := re.match(r" ?Function (\w.*):$", line):
             name = plain_name(match[1])
         elif "REG:" in line:
             use = {key: int(value) for key, value in re.findall(r"([A-Z]+):(\d+)", line)}
@@ -53,10 +53,9 @@ def kernels(library: Path) -> dict[tuple[str, str], Kernel]:
 
 
 def plain_name(demangled: str) -> str:
-    """``GateBitsBody<float>`` of ``void fwdkern::cuda::run<fwdkern::cuda::GateBitsBody<float> >(...)``."""
-    name = re.sub(r"fwdkern::cuda::|\(anonymous namespace\)::", "", demangled)
-    name = re.sub(r"\(.*$", "", name).removeprefix("void ").strip()
-    match = re.fullmatch(r"run<(.*?) ?>", name)
+    """``GateBitsBody<float>`` of ``fwdkern::cuda::run<fwdkern::cuda::GateBitsBody<float> >``."""
+    name = re.sub(r"fwdkern::cuda::|\(anonymous namespace\)::", "", demangled).replace("> >", ">>")
+    match = re.fullmatch(r"run<(.*)>", name)
     return match[1] if match else name
 
 
@@ -64,4 +63,6 @@ def _printed(option: str, library: Path) -> list[str]:
     dump, filter_ = tool("cuobjdump"), tool("c++filt")
     assert dump and filter_, "tests.cuda_here looks for them"
     text = subprocess.run([dump, option, library], capture_output=True, text=True, check=True).stdout
-    return subprocess.run([filter_], input=text, capture_output=True, text=True, check=True).stdout.splitlines()
+    return subprocess.run(
+        [filter_, "--no-params"], input=text, capture_output=True, text=True, check=True
+    ).stdout.splitlines()

@@ -1,11 +1,13 @@
 """Every CUDA kernel in the compiled library: what it takes of a GPU, and the instructions that it was written for."""
 
+import re
 from itertools import product
 from pathlib import Path
 
 import pytest
 
 from fwdkern.ops import native
+from fwdkern.ops.gathered_gemm import PRECISIONS
 from tests import cuda_here
 from tests.cuda.compiled import TARGETS, Kernel, kernels, plain_name
 
@@ -48,7 +50,7 @@ def compiled() -> dict[tuple[str, str], Kernel]:
 def test_all_kernels_are_there(cuda_target: str, compiled: dict[tuple[str, str], Kernel]) -> None:
     there = {name for target, name in compiled if target == cuda_target}
     assert set(KERNELS) <= there
-    assert {name for name in there if not name.startswith("GatheredGemm")} == set(KERNELS)
+    assert {name for name in there if not name.startswith(("gemm_kernel", "ListTerms"))} == set(KERNELS)
 
 
 @pytest.mark.parametrize("cuda_target", TARGETS)
@@ -104,7 +106,29 @@ def test_phases_end_in_barriers(cuda_target: str, compiled: dict[tuple[str, str]
             assert compiled[cuda_target, name].count("BAR.SYNC") >= 2
 
 
+@pytest.mark.parametrize("cuda_target", TARGETS)
+def test_products(cuda_target: str, compiled: dict[tuple[str, str], Kernel]) -> None:
+    """Of gathered_gemm: on tensor cores by the newest instruction of each target, but for `ieee`; fed by asynchronous
+    copies; and a block of the registers that there are."""
+    instruction, other = ("HGMMA", "HMMA") if cuda_target == "sm_90a" else ("HMMA", "HGMMA")
+    seen = set()
+    for (target, name), kernel in compiled.items():
+        match = re.fullmatch(r"gemm_kernel<GemmTile<\(Precision\)(\d), (\w+), (\d+), (\d+), (\d+)>>", name)
+        if target != cuda_target or match is None:
+            continue
+        precision, slices, rows = PRECISIONS[int(match[1])], int(match[3]), int(match[4])
+        seen.add((precision, match[2]))
+        assert bool(kernel.count(instruction)) == (precision != "ieee"), name
+        assert not kernel.count(other), name
+        assert kernel.count("FFMA") >= 128 or precision != "ieee", "8 slices by 4 rows, and four terms unrolled"
+        assert kernel.count("LDGSTS.E.BYPASS.LTC128B.128") + kernel.count("LDGSTS.E.BYPASS.128"), name
+        assert kernel.count("STG.E.128"), name
+        threads = slices // 8 * (rows // 4) if precision == "ieee" else slices * 2
+        assert threads * kernel.registers <= 65536, name
+    assert seen == {(precision, each) for precision in PRECISIONS for each in TYPES} - {("bf16", "Float16")}
+
+
 def test_names() -> None:
-    body = "void fwdkern::cuda::run<fwdkern::cuda::ContractBody<fwdkern::cuda::Float16, true> >(fwdkern::cuda::X)"
+    body = "fwdkern::cuda::run<fwdkern::cuda::ContractBody<fwdkern::cuda::Float16, true> >"
     assert plain_name(body) == "ContractBody<Float16, true>"
-    assert plain_name("void fwdkern::cuda::(anonymous namespace)::other<float>(int)") == "other<float>"
+    assert plain_name("fwdkern::cuda::(anonymous namespace)::other<float>") == "other<float>"

@@ -49,9 +49,9 @@ void check_driver(const char* error) {
 #define FWDKERN_LAUNCH(name) nullptr
 #endif
 
-template <class Call>
-void run(const Call& call, const char* (*error)(const Call&), const char* (*launch)(const Call&, void*),
-         const char* (*emulate)(const Call&), int device, std::uintptr_t stream) {
+template <class Call, class Launch>
+void run(const Call& call, const char* (*error)(const Call&), [[maybe_unused]] Launch launch,
+         const char* (*emulate)(const Call&), int device, [[maybe_unused]] std::uintptr_t stream) {
     check_arguments(error(call));
     if (device < 0) return check_driver(emulate(call));
 #ifdef FWDKERN_WITH_CUDA

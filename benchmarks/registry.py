@@ -2,8 +2,10 @@
 
 import functools
 
+import torch
+
 from benchmarks.workload import Goal, Workload
-from benchmarks.workloads import classes, gpu, kernel, layers, units
+from benchmarks.workloads import classes, gpu, kernel, layers, ops, units
 
 _LAYERS = ((64, 32, 192), (256, 14, 192), (512, 14, 96))  # channels, side, slices
 
@@ -112,6 +114,38 @@ GPU_WORKLOADS = [
         "SqueezeNet 1.1 224², all 93 312 units of features.5 as 31² windows, streamed",
         functools.partial(gpu.squeezenet_windows, "cuda"),
         _IN_PRECISION,
+    ),
+    *(
+        Workload(f"gpu-op-{name}", title, build, [Goal("speed-up", 0.7, ops.COPY)])
+        for name, title, build in (
+            (
+                "active-rows",
+                "active_rows, 512 channels, 112², density 0.3",
+                functools.partial(ops.active_rows, 512, 112, 0.3, "cuda"),
+            ),
+            (
+                "row-combine",
+                "row_combine, 131 072 rows of 4 terms, 256 slices, float32",
+                functools.partial(ops.row_combine, 131072, 256, 4, torch.float32, "cuda"),
+            ),
+            (
+                "row-combine-bfloat16",
+                "row_combine, 131 072 rows of 4 terms, 256 slices, bfloat16",
+                functools.partial(ops.row_combine, 131072, 256, 4, torch.bfloat16, "cuda"),
+            ),
+            ("contract", "contract, 256 targets, 224² pixels", functools.partial(ops.contract, 224**2, 256, 3, "cuda")),
+            ("seed", "seed, 3 · 224² rows, 256 slices", functools.partial(ops.seed, 3 * 224**2, 256, "cuda")),
+        )
+    ),
+    *(
+        Workload(
+            f"gpu-op-gathered-gemm-{precision}-{channels}x{side}x{slices}",
+            f"gathered_gemm 3×3 in {precision}, {channels} channels, {side}², {slices} slices, backends",
+            functools.partial(ops.gathered_gemm, channels, side, slices, 0.3, precision, "cuda"),
+            [Goal("share", 0.6)],
+        )
+        for precision in ("ieee", "tf32", "bf16")
+        for channels, side, slices in ((256, 14, 256), (512, 14, 512))
     ),
 ]
 

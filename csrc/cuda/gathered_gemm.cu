@@ -8,7 +8,7 @@ namespace {
 struct OnDevice {
     void* stream;
 
-    const char* terms(const GatheredGemmTerms& body, Grid grid) const { return OnStream{stream}(body, grid); }
+    const char* terms(const ListTerms& body, Grid grid) const { return OnStream{stream}(body, grid); }
 
     template <class G>
     const char* gemm(G gemm, TileShape shape, const GemmArguments& arguments, Grid grid) const {

@@ -49,7 +49,7 @@ const char* launch_gathered_gemm(const GatheredGemm& call, int64_t shared_bytes,
     for (int64_t begin = 0; begin < positions; begin += chunk) {
         const int64_t now = chunk < positions - begin ? chunk : positions - begin;
         const int32_t* taps = call.taps ? call.taps + begin * call.tap_count : nullptr;
-        const GatheredGemmTerms list = {call.in_rows, call.in_index,
+        const ListTerms list = {call.in_rows, call.in_index,
                                 taps, call.tap_count,
                                 call.groups, call.in_channels,
                                 call.in.stride * bytes_of(call.in.type), width * weight_bytes,

@@ -13,7 +13,7 @@ template <bool warpgroups>
 struct OnEmulator {
     TileShape forced = {0, 0};
 
-    const char* terms(const GatheredGemmTerms& body, Grid grid) const { return OnHost()(body, grid); }
+    const char* terms(const ListTerms& body, Grid grid) const { return OnHost()(body, grid); }
 
     template <class G>
     const char* gemm(G, TileShape shape, GemmArguments arguments, Grid grid) const {

@@ -9,7 +9,7 @@
 namespace fwdkern::cuda {
 
 template <class T>
-__global__ void __launch_bounds__(T::kThreads) gathered_gemm_kernel(const __grid_constant__ GemmArguments call) {
+__global__ void __launch_bounds__(T::kThreads) gemm_kernel(const __grid_constant__ GemmArguments call) {
     if constexpr (!T::kTensorCores) {
         plain_block<T>(call, blockIdx.x, blockIdx.y);
     } else {
@@ -27,10 +27,10 @@ const char* launch_gemm_kernel(TileShape shape, const GemmArguments& arguments, 
     return with_tile<precision, In>(shape, [&](auto tile) {
         using T = decltype(tile);
         const cudaError_t status =
-            cudaFuncSetAttribute(gathered_gemm_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, T::kSharedBytes);
+            cudaFuncSetAttribute(gemm_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, T::kSharedBytes);
         if (status != cudaSuccess) return text_of(status);
         const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y));
-        gathered_gemm_kernel<T><<<blocks, T::kThreads, T::kSharedBytes, static_cast<cudaStream_t>(stream)>>>(arguments);
+        gemm_kernel<T><<<blocks, T::kThreads, T::kSharedBytes, static_cast<cudaStream_t>(stream)>>>(arguments);
         return text_of(cudaGetLastError());
     });
 }

@@ -6,7 +6,7 @@
 namespace fwdkern::cuda {
 
 // A block lists the terms of one segment: the rows of its taps one after the other.
-struct GatheredGemmTerms {
+struct ListTerms {
     static constexpr int kThreads = 256;
     static constexpr int kTaps = 32;  // taken together
 

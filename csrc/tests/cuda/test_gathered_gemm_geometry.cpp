@@ -280,12 +280,12 @@ void check_segments() {
         }
         CHECK(rows.size() == channel.size());
     }
-    int64_t place[GatheredGemmTerms::kTaps + 1];
+    int64_t place[ListTerms::kTaps + 1];
     for (int round = 0; round < 100; ++round) {
         place[0] = 0;
-        for (int t = 0; t < GatheredGemmTerms::kTaps; ++t) place[t + 1] = place[t] + random() % 3;
-        for (int t = 0; t < GatheredGemmTerms::kTaps; ++t)
-            for (int64_t i = place[t]; i < place[t + 1]; ++i) CHECK(GatheredGemmTerms::tap_of(place, i) == t);
+        for (int t = 0; t < ListTerms::kTaps; ++t) place[t + 1] = place[t] + random() % 3;
+        for (int t = 0; t < ListTerms::kTaps; ++t)
+            for (int64_t i = place[t]; i < place[t + 1]; ++i) CHECK(ListTerms::tap_of(place, i) == t);
     }
 }
 

@@ -1,4 +1,4 @@
-"""The gathered GEMM in Triton's interpreter, against float64."""
+"""The gathered GEMM in Triton's interpreter and in CUDA's emulation, against float64."""
 
 import mmap
 
@@ -11,14 +11,14 @@ from fwdkern.kernels import tiles
 from fwdkern.kernels.tiles import GemmTile
 from fwdkern.ops import active_rows_on_device
 from tests.kernels.guards import Guards
-from tests.ops.problems import GemmProblem
+from tests.ops.problems import OPERAND_ROUNDING, GemmProblem
 
 SEEDS = [0, torch.seed() % 2**31]
 # Both operands are rounded to 11 significant bits.
 TWO_ROUNDINGS = 2.0**-10 + 2.0**-22
 
 
-@pytest.fixture(params=["triton"])
+@pytest.fixture(params=["triton", "cuda"])
 def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -77,6 +77,7 @@ def test_storage(backend: str, storage: torch.dtype, out_storage: torch.dtype, a
     problem.check(out, scale=True, accumulate=accumulate)
 
 
+@pytest.mark.parametrize("backend", ["triton"])
 @pytest.mark.parametrize("storage", [torch.float32, torch.float16])
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_rounded_operands(backend: str, precision: str, storage: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +93,21 @@ def test_rounded_operands(backend: str, precision: str, storage: torch.dtype, mo
     problem.check(out, scale=False, accumulate=True, operand_rounding=TWO_ROUNDINGS)
     with pytest.raises(AssertionError):
         problem.check(out, scale=False, accumulate=True)
+
+
+@pytest.mark.parametrize("backend", ["cuda"])
+@pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_tensor_cores(backend: str, precision: str, storage: torch.dtype) -> None:
+    problem = GemmProblem(40, 50, 70, 0.7, 0, positions=(6, 3), dtype=storage)
+    indexed(problem, 0)
+    guards = guard(problem)
+    out = guards.rows(problem.before.float())
+    problem.run(backend, precision=precision, accumulate=True, row_scale=problem.row_scale, out=out)
+    problem.check(out, scale=True, accumulate=True, operand_rounding=OPERAND_ROUNDING[precision])
+    guards.check()
+    with pytest.raises(AssertionError):
+        problem.check(out, scale=True, accumulate=True)
 
 
 def test_tf32_rounds_to_nearest_and_keeps_specials(backend: str) -> None:
@@ -137,6 +153,7 @@ ALL_TILES = {
 }
 
 
+@pytest.mark.parametrize("backend", ["triton"])
 @pytest.mark.parametrize("tile", sorted(ALL_TILES), ids=lambda tile: "x".join(map(str, tile)))
 def test_every_tile(backend: str, tile: GemmTile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "gemm_tile", lambda *_: tile)
@@ -148,6 +165,7 @@ def test_every_tile(backend: str, tile: GemmTile, monkeypatch: pytest.MonkeyPatc
     guards.check()
 
 
+@pytest.mark.parametrize("backend", ["triton"])
 def test_scratch_for_some_positions_at_a_time(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = GemmProblem(12, 18, 20, 0.5, 6, positions=(5, 53), groups=2)
     monkeypatch.setattr(tiles, "SCRATCH_BYTES", 0)

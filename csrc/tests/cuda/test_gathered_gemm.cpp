@@ -146,7 +146,7 @@ constexpr Kind kKinds[] = {
     {Precision::bf16, Type::float16, Type::float16},
 };
 
-int64_t precision_depth(Kind kind) { return effective_precision(kind.in, kind.precision) == Precision::bf16 ? 64 : 32; }
+int64_t terms_of_step(Kind kind) { return effective_precision(kind.in, kind.precision) == Precision::bf16 ? 64 : 32; }
 
 template <bool warpgroups>
 void check_kinds() {
@@ -174,9 +174,9 @@ void check_tiles() {
             using G = decltype(gemm);
             for (const TileShape shape : kAllShapes) {
                 if (!has_shape<G>(shape)) continue;
-                // Aligned and not; five turns of the pipeline and more.
+                // Aligned, with every place of the pipeline used twice; and not aligned.
                 for (int64_t gap : {0, 1}) {
-                    const int64_t slices = shape.slices + 8 + 5 * gap, depth = precision_depth(kind) * 5 + 3;
+                    const int64_t slices = shape.slices + 8 + 5 * gap, depth = terms_of_step(kind) * (gap ? 1 : 5) + 3;
                     check_call(random, {depth, shape.rows + 9, 1, 1, 1, 1, slices, 0.97, gap}, kind, gap == 0,
                                OnEmulator<warpgroups>{shape});
                 }

@@ -71,6 +71,11 @@ void copy_async(uint32_t target, const void* source, int bytes) {
     emulation::copy(target, source, size, bytes);
 }
 
+template <int size>
+void copy_async_or_zeros(uint32_t target, const void* source, bool all) {
+    emulation::copy(target, source, size, all ? size : 0);
+}
+
 template <int pending>
 void wait_for_copies() {
     emulation::wait_for_copies(pending);

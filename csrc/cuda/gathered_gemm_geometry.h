@@ -63,7 +63,7 @@ struct GemmTile {
     static constexpr int kWeightCopies = kWords / 4 / kUnitsAtOnce;  // of a thread in a step for each of its rows
 
     static_assert(kThreads % kWarp == 0 && kThreads >= kDepth, "a thread loads a term");
-    static_assert(kDepth * kCopiesInRow % kThreads == 0 && kWords / 4 % kUnitsAtOnce == 0, "even shares");
+    static_assert(kThreads % kCopiesInRow == 0 && kDepth * kCopiesInRow % kThreads == 0 && kWords / 4 % kUnitsAtOnce == 0, "even shares");
     static_assert(kRowGroups * kUnitsAtOnce == kWarps * kColumns, "warps and groups of rows divide each other");
     static_assert(!kTensorCores || (slices % 64 == 0 && rows % 16 == 0), "warpgroups, and pairs of fragments");
     static_assert(stages * kStageBytes >= slices * rows * 4, "sums are turned over where operands were");
@@ -96,15 +96,14 @@ FWDKERN_HD uint32_t list_of(int step) {
 
 // -- copies ----------------------------------------------------------------------------------------------------------
 
-// Copy i of a thread: kPerCopy slices of a term's map.
+// Copy i of a thread: kPerCopy slices of a term's map, the same ones for every i.
 struct MapCopy {
     int term, slice;
 };
 
 template <class T>
 FWDKERN_HD MapCopy map_copy(int thread, int i) {
-    const int copy = thread + i * T::kThreads;
-    return {copy / T::kCopiesInRow, copy % T::kCopiesInRow * T::kPerCopy};
+    return {thread / T::kCopiesInRow + i * (T::kThreads / T::kCopiesInRow), thread % T::kCopiesInRow * T::kPerCopy};
 }
 
 // Where an element of a step's maps lies in its stage, behind the weights.

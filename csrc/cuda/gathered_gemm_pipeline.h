@@ -71,8 +71,8 @@ struct Loader {
     FWDKERN_DEVICE void ask_for_list(int step) const {
         const int term = step * T::kDepth + thread;
         if (step < steps() && thread < T::kDepth)
-            copy_async<16>(shared + list_of<T>(step) + thread * static_cast<int>(sizeof(Term)), terms + term,
-                           term < count ? 16 : 0);
+            copy_async_or_zeros<16>(shared + list_of<T>(step) + thread * static_cast<int>(sizeof(Term)), terms + term,
+                                    term < count);
     }
 
     FWDKERN_DEVICE void ask_for_operands(int step) {
@@ -118,10 +118,17 @@ private:
     }
 
     FWDKERN_DEVICE void copy_maps(uint32_t list, uint32_t stage, int left) const {
-        // All copies of a thread begin at the same slice.
         const int64_t first = slice + map_copy<T>(thread, 0).slice, slices = call.slices - first;
-        const int bytes = slices >= T::kPerCopy ? 16 : slices > 0 ? static_cast<int>(slices * sizeof(In)) : 0;
-        const char* maps = static_cast<const char*>(call.in.data) + (bytes ? first * static_cast<int64_t>(sizeof(In)) : 0);
+        if (slices >= T::kPerCopy)
+            copy_maps<true>(list, stage, left, first, 16);
+        else
+            copy_maps<false>(list, stage, left, slices > 0 ? first : 0, slices > 0 ? static_cast<int>(slices * sizeof(In)) : 0);
+    }
+
+    // Copies of some of their bytes take more instructions.
+    template <bool whole>
+    FWDKERN_DEVICE void copy_maps(uint32_t list, uint32_t stage, int left, int64_t first, int bytes) const {
+        const char* maps = static_cast<const char*>(call.in.data) + first * static_cast<int64_t>(sizeof(In));
         constexpr int kTogether = T::kMapCopies < 4 ? T::kMapCopies : 4;
         FWDKERN_UNROLL
         for (int i = 0; i < T::kMapCopies; i += kTogether) {
@@ -131,7 +138,11 @@ private:
             FWDKERN_UNROLL
             for (int j = 0; j < kTogether; ++j) {
                 const MapCopy copy = map_copy<T>(thread, i + j);
-                copy_async<16>(stage + map_place<T>(copy.term, copy.slice), maps + map[j], copy.term < left ? bytes : 0);
+                const uint32_t target = stage + map_place<T>(copy.term, copy.slice);
+                if (whole)
+                    copy_async_or_zeros<16>(target, maps + map[j], copy.term < left);
+                else
+                    copy_async<16>(target, maps + map[j], copy.term < left ? bytes : 0);
             }
         }
     }
@@ -144,7 +155,7 @@ private:
             const char* source = static_cast<const char*>(call.in.data) + map_of(list, term) +
                                  (there ? (slice + within) * static_cast<int64_t>(sizeof(In)) : 0);
             if constexpr (sizeof(In) == 4)
-                copy_async<4>(stage + map_place<T>(term, within), source, there ? 4 : 0);
+                copy_async_or_zeros<4>(stage + map_place<T>(term, within), source, there);
             else
                 store_shared_16(stage + map_place<T>(term, within), there ? load_global_16(source) : uint16_t{0});
         }
@@ -163,8 +174,8 @@ private:
                 FWDKERN_UNROLL
                 for (int j = 0; j < kTogether; ++j) {
                     const WeightCopy copy = weight_copy<T>(thread, column, i + j);
-                    copy_async<4>(stage + weight_place<T>(copy.row, copy.word), weights[column] + row[j],
-                                  copy.word < left ? 4 : 0);
+                    copy_async_or_zeros<4>(stage + weight_place<T>(copy.row, copy.word), weights[column] + row[j],
+                                           copy.word < left);
                 }
             }
         }

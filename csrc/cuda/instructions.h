@@ -22,10 +22,11 @@ FWDKERN_DEVICE int thread_in_block() { return static_cast<int>(threadIdx.x); }
 FWDKERN_DEVICE void sync_threads() { __syncthreads(); }
 FWDKERN_DEVICE void sync_warp() { __syncwarp(); }
 
-// The value, but not as one that the compiler knows: what follows from it is computed anew in every step, which costs
-// less than registers that hold it all the time.
+// The value of a thread's number, but not as one that the compiler knows: what follows from it is computed anew in every
+// step, which costs less than registers that hold it all the time.
 FWDKERN_DEVICE int anew(int value) {
     asm volatile("" : "+r"(value));
+    __builtin_assume(value >= 0 && value < 1024);
     return value;
 }
 
@@ -78,14 +79,27 @@ FWDKERN_DEVICE uint16_t load_global_16(const void* address) {
 
 // -- asynchronous copies ---------------------------------------------------------------------------------------------
 
-// Size bytes of shared memory, of which `bytes` come from `source` and the others are 0.
+// Sixteen bytes of shared memory, of which `bytes` come from `source` and the others are 0.
 template <int size>
 FWDKERN_DEVICE void copy_async(uint32_t target, const void* source, int bytes) {
+    static_assert(size == 16, "maps");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(bytes) : "memory");
+}
+
+// All of them or none.
+template <int size>
+FWDKERN_DEVICE void copy_async_or_zeros(uint32_t target, const void* source, bool all) {
     static_assert(size == 4 || size == 16, "maps in whole, weights one by one");
     if (size == 16)
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(bytes) : "memory");
+        asm volatile(
+            "{ .reg .pred none; setp.eq.u32 none, %2, 0; cp.async.cg.shared.global [%0], [%1], 16, none; }" ::"r"(target),
+            "l"(source), "r"(static_cast<uint32_t>(all))
+            : "memory");
     else
-        asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(source), "r"(bytes) : "memory");
+        asm volatile(
+            "{ .reg .pred none; setp.eq.u32 none, %2, 0; cp.async.ca.shared.global [%0], [%1], 4, none; }" ::"r"(target),
+            "l"(source), "r"(static_cast<uint32_t>(all))
+            : "memory");
 }
 
 FWDKERN_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }

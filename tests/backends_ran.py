@@ -39,6 +39,8 @@ def could_run(case: Case) -> bool:
     """Whether this machine can run a case; torch and the packages installed are asked, not our own library."""
     name, value = case
     if name == "cuda_target":
+        return cuda_here.unreadable() is None
+    if case == ("backend", "cuda"):
         return cuda_here.missing() is None
     if value == "triton" or name == "target":
         return triton_here.missing(interpreter=name == "backend") is None

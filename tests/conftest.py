@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from tests import triton_here
+from tests import cuda_here, triton_here
 
 # Triton decides when a kernel is defined whether its interpreter will run it.
 os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -26,11 +26,13 @@ if importlib.util.find_spec("hypothesis"):  # a GPU machine may lack it, and its
 
 
 @pytest.fixture(autouse=True)
-def triton_installed(request: pytest.FixtureRequest) -> None:
-    """Skip what needs triton where it is absent."""
+def kernels_for_gpus(request: pytest.FixtureRequest) -> None:
+    """Skip what needs triton, or CUDA kernels in the library, where they are absent."""
     parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     interprets, compiles = parameters.get("backend") == "triton", "target" in parameters
     missing = triton_here.missing(interpreter=interprets) if interprets or compiles else None
+    if parameters.get("backend") == "cuda":
+        missing = cuda_here.missing()
     if missing:
         pytest.skip(missing)
 

@@ -1,4 +1,4 @@
-"""Whether the CUDA kernels in the compiled library can be looked at here."""
+"""Whether CUDA kernels are built here, and can be looked at."""
 
 import functools
 import importlib.util
@@ -9,20 +9,23 @@ from pathlib import Path
 
 @functools.cache
 def missing() -> str | None:
-    """What keeps the build from making the kernels for the usual GPUs, or the tests from reading them; None if nothing.
+    """What keeps the build from making the kernels, None if nothing.
 
     The machine is asked, not the library: one that lacks its kernels though nvcc is there must not pass.
     """
     if shutil.which("nvcc") is None:
         return "nvcc is not installed"
-    for name in ("FWDKERN_CUDA", "TORCH_CUDA_ARCH_LIST"):
-        value = os.environ.get(name, "")
-        if value not in ("", "auto", "1"):
-            return f"{name} is {value}"
-    for name in ("cuobjdump", "c++filt"):
-        if tool(name) is None:
-            return f"{name} is not installed"
-    return None
+    choice = os.environ.get("FWDKERN_CUDA", "")
+    return None if choice in ("", "auto", "1") else f"FWDKERN_CUDA is {choice}"
+
+
+@functools.cache
+def unreadable() -> str | None:
+    """What keeps tests from reading the machine code for the usual GPUs, None if nothing."""
+    if os.environ.get("TORCH_CUDA_ARCH_LIST"):
+        return "TORCH_CUDA_ARCH_LIST asks for other GPUs"
+    absent = [name for name in ("cuobjdump", "c++filt") if tool(name) is None]
+    return missing() or (f"{absent[0]} is not installed" if absent else None)
 
 
 def tool(name: str) -> str | None:

@@ -50,6 +50,7 @@ def every_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr("tests.triton_here.missing", lambda interpreter: None)
     monkeypatch.setattr("tests.cuda_here.missing", lambda: None)
+    monkeypatch.setattr("tests.cuda_here.unreadable", lambda: None)
 
 
 def run(pytester: pytest.Pytester) -> pytest.RunResult:
@@ -91,9 +92,12 @@ def test_passes_without_triton(pytester: pytest.Pytester, monkeypatch: pytest.Mo
     assert run(pytester).ret == pytest.ExitCode.OK
 
 
-def test_passes_without_nvcc(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.cuda_here.missing", lambda: "nvcc is not installed")
-    skipping = SKIPS_ONE.format(name="cuda_target", value="sm_80", smallest_skipped=1)
+@pytest.mark.parametrize("name, value, asked", [("backend", "cuda", "missing"), ("cuda_target", "sm_80", "unreadable")])
+def test_passes_without_nvcc(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str, value: str, asked: str
+) -> None:
+    monkeypatch.setattr(f"tests.cuda_here.{asked}", lambda: "nvcc is not installed")
+    skipping = SKIPS_ONE.format(name=name, value=value, smallest_skipped=1)
     pytester.makepyfile(test_all=ALL_RUN, test_op=skipping)
     assert run(pytester).ret == pytest.ExitCode.OK
 

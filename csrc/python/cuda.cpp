@@ -43,27 +43,17 @@ void check_driver(const char* error) {
     if (error) throw std::runtime_error(error);
 }
 
-#ifdef FWDKERN_WITH_CUDA
-#define FWDKERN_LAUNCH(name) cuda::name
-#else
-#define FWDKERN_LAUNCH(name) nullptr
-#endif
-
-template <class Call, class Launch>
-void run(const Call& call, const char* (*error)(const Call&), [[maybe_unused]] Launch launch,
-         const char* (*emulate)(const Call&), int device, [[maybe_unused]] std::uintptr_t stream) {
+template <class Call>
+void run(const Call& call, const char* (*error)(const Call&), const char* (*launch)(const Call&, void*),
+         const char* (*emulate)(const Call&), int device, std::uintptr_t stream) {
     check_arguments(error(call));
     if (device < 0) return check_driver(emulate(call));
-#ifdef FWDKERN_WITH_CUDA
     check_driver(cuda::use_device(device));
     check_driver(launch(call, pointer<void>(stream)));
-#else
-    throw std::runtime_error("the library was built without CUDA");
-#endif
 }
 
 #define FWDKERN_RUN(name, call, device, stream) \
-    run(call, &cuda::name##_error, FWDKERN_LAUNCH(name), &cuda::name##_emulated, device, stream)
+    run(call, &cuda::name##_error, &cuda::name, &cuda::name##_emulated, device, stream)
 
 void row_combine(const MapsArgument& in, const MapsArgument& out, std::uintptr_t offset, std::uintptr_t index,
                  std::uintptr_t coefficient, bool accumulate, int64_t slices, int device, std::uintptr_t stream) {
@@ -182,26 +172,12 @@ void gathered_gemm(const MapsArgument& in, const RowListArgument& in_rows, const
     FWDKERN_RUN(gathered_gemm, call, device, stream);
 }
 
-// The release of nvcc as 13000, 0 in a build without CUDA.
-int compiler_version() {
-#ifdef FWDKERN_WITH_CUDA
-    return cuda::compiler_version();
-#else
-    return 0;
-#endif
-}
-
 // Why nothing can be launched on a device: "" if it can.
 std::string device_error(int device) {
-#ifdef FWDKERN_WITH_CUDA
     int count = 0;
     const char* error = cuda::count_devices(&count);
     if (!error) error = cuda::device_error(device);
     return error ? error : "";
-#else
-    (void)device;
-    return "the library was built without CUDA";
-#endif
 }
 
 }  // namespace
@@ -209,7 +185,7 @@ std::string device_error(int device) {
 void bind_cuda(py::module_& module) {
     using no_gil = py::call_guard<py::gil_scoped_release>;
     py::module_ m = module.def_submodule("cuda");
-    m.def("compiler_version", &compiler_version);
+    m.def("compiler_version", &cuda::compiler_version);
     m.def("device_error", &device_error, no_gil());
     m.def("contract", &contract, no_gil());
     m.def("count_active_rows", &count_active_rows, no_gil());

@@ -295,5 +295,7 @@ PYBIND11_MODULE(_native, m) {
     m.def("max_unpool", &max_unpool, no_gil());
     m.def("mass_parts", &fwdkern::mass_parts);
     m.def("sparse_transpose", &sparse_transpose, no_gil());
+#ifdef FWDKERN_WITH_CUDA
     bind_cuda(m);
+#endif
 }

@@ -168,12 +168,12 @@ def cuda_obstacle(op: str, device: torch.device, dtype: torch.dtype) -> str | No
     library, reason = native.load()
     if library is None:
         return f"the compiled library is absent ({reason})"
+    if not hasattr(library, "cuda"):
+        return NO_CUDA
     if dtype not in CUDA_DTYPES.get(op, ()):
         return f"there is no CUDA kernel for {str(dtype).removeprefix('torch.')}"
     if device.type == "cpu" and os.environ.get("FWDKERN_EMULATE") == "1":
         return None
-    if not library.cuda.compiler_version():
-        return NO_CUDA
     return _gpu_obstacle(device) or native.cuda_device_error(device.index or 0) or None
 
 

@@ -378,7 +378,7 @@ def _gathered_gemm_cuda(
 
 
 def _rounded_to_tf32(weight: Tensor) -> Tensor:
-    """A copy. Tensor cores drop the bits beyond tf32 instead of rounding, which would shrink the maps of every layer."""
+    """A copy. Tensor cores drop the bits beyond tf32 instead of rounding, which would shrink every layer's maps."""
     return ((weight.view(torch.int32) + 0x1000) & -0x2000).view(torch.float32)
 
 

@@ -127,7 +127,7 @@ def native_info() -> dict[str, Any]:
     if library is None:
         return {"built": False, "reason": reason, "compiler": None, "nvcc": None, "isa": None,
                 "isa_available": None, "isa_limit": isa_limit()}  # fmt: skip
-    release = library.cuda.compiler_version()
+    release = library.cuda.compiler_version() if hasattr(library, "cuda") else 0
     return {
         "built": True,
         "reason": "loaded",

@@ -1,5 +1,7 @@
 """How the library's refusals and the driver's errors arrive in Python."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -15,6 +17,8 @@ def library():
     library, reason = native.load()
     if library is None:
         pytest.skip(f"compiled library: {reason}")
+    if not hasattr(library, "cuda"):
+        pytest.skip(NO_CUDA)
     return library
 
 
@@ -42,7 +46,7 @@ def test_without_a_device_nothing_is_launched(library) -> None:
     assert library.cuda.device_error(0)
     value, column, out = torch.ones(2), torch.zeros(2, dtype=torch.int32), torch.full((2, 3), 7.0)
     arguments = value.data_ptr(), column.data_ptr(), native.cuda_maps(out), 3
-    with pytest.raises(RuntimeError, match=r"driver|device|without CUDA"):
+    with pytest.raises(RuntimeError, match=r"driver|device"):
         library.cuda.seed(*arguments, 0, 0)
     assert bool((out == 7).all())
     with pytest.raises(ValueError, match="negative size"):  # arguments are looked at first
@@ -50,14 +54,9 @@ def test_without_a_device_nothing_is_launched(library) -> None:
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, library) -> None:
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if there were one of compute capability 9.0 that the kernels run on."""
-
-    class Built:
-        class cuda:
-            compiler_version = staticmethod(lambda: 13000)
-
-    monkeypatch.setattr(native, "load", lambda: (Built, ""))
+    monkeypatch.setattr(native, "load", lambda: (SimpleNamespace(cuda=None), ""))
     monkeypatch.setattr(native, "cuda_device_error", lambda index: "")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
@@ -73,7 +72,7 @@ def test_obstacles(gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(native, "cuda_device_error", lambda index: "no kernel image is available")
     assert cuda_obstacle("row_combine", GPU, torch.float32) == "no kernel image is available"
-    monkeypatch.setattr(native.load()[0].cuda, "compiler_version", lambda: 0)
+    monkeypatch.setattr(native, "load", lambda: (SimpleNamespace(), ""))
     assert cuda_obstacle("row_combine", GPU, torch.float32) == NO_CUDA
     monkeypatch.setattr(native, "load", lambda: (None, "removed by a test"))
     assert "removed by a test" in str(cuda_obstacle("row_combine", GPU, torch.float32))

@@ -40,11 +40,11 @@ def test_other_ranks(isa, shape, poisoned):
     assert gate_maps(values, bits, backend="cpu").equal(values.relu())
 
 
-def test_a_closed_gate_hides_what_is_not_finite(isa):
+@pytest.mark.parametrize("backend", ["torch", "cpu", "cuda"])
+def test_a_closed_gate_hides_what_is_not_finite(isa, backend):
     values = torch.tensor([[1.0, -1.0, torch.nan, 0.0]])
     maps = torch.tensor([[2.0, torch.nan, torch.inf, torch.nan]])
-    for backend in ("torch", "cpu", "cuda"):
-        assert gate_maps(maps, gate_bits(values, backend), backend).tolist() == [[2, 0, 0, 0]]
+    assert gate_maps(maps, gate_bits(values, backend), backend).tolist() == [[2, 0, 0, 0]]
 
 
 def test_masks_and_double():

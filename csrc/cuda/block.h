@@ -10,7 +10,8 @@
 //   template <class Block> FWDKERN_HD void operator()(Block& block, Shared& shared) const
 // It is written in phases: block.each(f) runs f(thread) for all threads and ends in a barrier; block.warps(f) runs
 // f(warp) likewise, and inside of it warp.each(f) and warp.ballot(f) run f(lane) for all lanes. On a GPU these are one
-// thread each, on the CPU loops, in which a phase that needed a barrier inside would show as a wrong result.
+// thread each, on the CPU loops. There every other block runs its threads and warps backwards, so that a phase that
+// needed a barrier inside shows as a wrong result in one of the two.
 // What a lane keeps from one call to the next is a warp.per_lane<T>(), indexed by the lane.
 namespace fwdkern::cuda {
 
@@ -103,13 +104,16 @@ struct HostBlock {
 
     template <class F>
     void each(F f) const {
-        for (int thread = 0; thread < threads; ++thread) f(thread);
+        for (int i = 0; i < threads; ++i) f(in_order(i, threads));
     }
 
     template <class F>
     void warps(F f) const {
-        for (int warp = 0; warp < threads / kLanes; ++warp) f(HostWarp{warp});
+        const int count = threads / kLanes;
+        for (int i = 0; i < count; ++i) f(HostWarp{in_order(i, count)});
     }
+
+    int in_order(int i, int count) const { return (x + y) % 2 == 0 ? i : count - 1 - i; }
 };
 
 // A launcher: block after block on the CPU.

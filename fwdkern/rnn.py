@@ -243,7 +243,9 @@ class _Recurrent(_Shared, nn.RNNBase):
         u, w = self._flat_weights[:2]
         assert isinstance(u, Tensor) and isinstance(w, Tensor)
         f = torch.relu if self._kind == "rnn_relu" else torch.tanh
-        require_memory(len(x) * request.units.count * features.count * x.element_size(), "the scores of these units")
+        require_memory(
+            len(x) * request.units.count * features.count * x.element_size(), "the scores of these units", x.device
+        )
         scores = thesis_scores(
             x, u.detach(), w.detach(), f, frozen.value, request.units, features,
             options.memory, v, value, g,

@@ -98,6 +98,8 @@ def test_ratio(name: str, dtype: torch.dtype) -> None:
     leaf = torch.zeros((), dtype=torch.float64, requires_grad=True)
     value = target(leaf, *arguments, **keywords)
     (slope,) = torch.autograd.grad(value, leaf)
-    near = frozen.forward(torch.ones_like(z)[None])[0, 0][z[0].abs() < 1e-6].double()
+    # An ELU has a kink at 0, where torch takes the derivative from the left.
+    tiny = (z[0].abs() < 1e-6) & ((z[0] <= 0) | (name not in ("elu", "selu")))
+    near = frozen.forward(torch.ones_like(z)[None])[0, 0][tiny].double()
     torch.testing.assert_close(near, slope.expand_as(near), rtol=1e-5, atol=0)
     assert frozen.reverse(z[None])[0].equal(frozen.forward(z[None]))

@@ -5,7 +5,7 @@ import functools
 import torch
 
 from benchmarks.workload import Goal, Workload
-from benchmarks.workloads import classes, gpu, kernel, layers, ops, units
+from benchmarks.workloads import classes, gpu, kernel, layers, ops, recurrent, units
 
 _LAYERS = ((64, 32, 192), (256, 14, 192), (512, 14, 96))  # channels, side, slices
 
@@ -59,6 +59,24 @@ WORKLOADS = [
         )
         for density in (0.3, 1.0)
         for channels, side, slices in _LAYERS
+    ),
+    *(
+        workload
+        for kind, bound in (("rnn", 10), ("lstm", 5))
+        for workload in (
+            Workload(
+                f"{kind}-last-output",
+                f"{kind.upper()}, 256 hidden units, 128 steps, one output of the last step, all tokens × 64 dimensions",
+                functools.partial(recurrent.last_output, kind),
+                [Goal("speed-up", 5)],
+            ),
+            Workload(
+                f"{kind}-all-units",
+                f"{kind.upper()}, 256 hidden units, 128 steps, all units of all steps, all tokens",
+                functools.partial(recurrent.all_units, kind),
+                [Goal("speed-up", bound)],
+            ),
+        )
     ),
 ]
 

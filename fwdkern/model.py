@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fwdkern.engine import replay
 from fwdkern.engine.attribution import Job, Request, check, union_boxes
-from fwdkern.engine.checks import check_input
+from fwdkern.engine.checks import TOKEN_DTYPES, check_input, check_tokens
 from fwdkern.engine.decomposition import Contributions, contributions, decompose
 from fwdkern.engine.dense import receptive_boxes
 from fwdkern.engine.features import parse_features
@@ -32,10 +32,11 @@ def fuse(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> "Fuse
         model: in evaluation mode; it is left as it was, weights that need no folding are shared with it. The result
             is a snapshot: fuse again after changing weights.
         example_inputs: one input batch ``[B, ...]`` of the shape that will be explained (any other image size is
-            captured again by itself), or a tuple that holds it.
+            captured again by itself), or a tuple that holds it. Integers are tokens ``[B, T]``, which one embedding
+            layer reads; their maps are about its output.
 
     Raises:
-        InputError: the model is in training mode, or there is not exactly one floating-point input.
+        InputError: the model is in training mode, or there is not exactly one input, numbers or tokens.
         CaptureError: torch.export cannot capture the model.
     """
     if not isinstance(model, nn.Module):
@@ -71,7 +72,8 @@ class _Source:
     def capture(self, x: Tensor, like: Tensor) -> Network:
         """The model as it runs on inputs of the shape of ``x``, moved to the dtype and the device of ``like``."""
         weight = next((p for p in self.model.parameters() if p.is_floating_point()), x)
-        network = build_network(self.model, x.detach().to(weight.device, weight.dtype))
+        x = x.detach().to(weight.device)
+        network = build_network(self.model, x.to(weight.dtype) if x.is_floating_point() else x)
         network.module.to(like.device, like.dtype)
         return network
 
@@ -84,8 +86,11 @@ def _one_input(example_inputs: Any) -> Tensor:
     x = inputs[0]
     if x.dim() < 2 or x.numel() == 0:
         raise InputError(f"example_inputs must be a batch [B, ...] that is not empty, got shape {list(x.shape)}")
-    if not x.is_floating_point():
-        raise InputError(f"example_inputs must be floating point, got {x.dtype}")
+    if not x.is_floating_point() and (x.dtype not in TOKEN_DTYPES or x.dim() != 2):
+        raise InputError(
+            f"example_inputs must be floating point, or tokens [B, T] of int64 or int32, got {x.dtype} of shape "
+            f"{list(x.shape)}"
+        )
     return x.detach()
 
 
@@ -164,7 +169,8 @@ class FusedModel(nn.Module):
             target: None for each input's top class, a class for all, ``[B]`` one class each (a list likewise),
                 ``[B, K]`` several each (for a single input a list ``[K]`` will do), or ``"all"``.
             features: ``"pixels"`` (channels summed), ``"channels"`` (kept apart), or an integer label map
-                ``[H, W]`` or ``[B, H, W]`` of segments numbered from 0.
+                ``[H, W]`` or ``[B, H, W]`` of segments numbered from 0. Of sequences ``"pixels"`` are their steps,
+                ``"tokens"``, and segments ``[T]`` or ``[B, T]``.
             bias: bias mass spread evenly (``"uniform"``, the thesis), over each unit's receptive field
                 (``"receptive_field"``), or left out of the maps (``"separate"``).
             mode: ``"auto"``, ``"forward"`` or ``"reverse"``; results agree to rounding.
@@ -187,7 +193,7 @@ class FusedModel(nn.Module):
         if finished is None:
             tape = self._tape(network, x, [layer], precision)
             request = _class_request(tape, layer, target)
-            job = Job(network, tape, [request], parse_features(features, x), options)
+            job = Job(network, tape, [request], parse_features(features, tape.input, tape.sequence), options)
             (result,) = self._run(job)
             if asked is not None:
                 self._replays.seen(asked, job.plan.chosen)
@@ -225,7 +231,7 @@ class FusedModel(nn.Module):
         options = parse_options(bias, mode, layout, backend, memory, strict, storage, precision)
         tape, network = self._record(inputs, precision, name)
         request = _unit_request(tape, name, units)
-        return self._run(Job(network, tape, [request], parse_features(features, tape.input), options))[0]
+        return self._run(Job(network, tape, [request], parse_features(features, tape.input, tape.sequence), options))[0]
 
     def iter_units(
         self,
@@ -247,7 +253,7 @@ class FusedModel(nn.Module):
         half = max(parse_bytes(memory) // 2, 1)
         options = parse_options(bias, mode, layout, backend, half, strict, storage, precision)
         tape, network = self._record(inputs, precision, name)
-        parsed = parse_features(features, tape.input)
+        parsed = parse_features(features, tape.input, tape.sequence)
         whole = _unit_request(tape, name, units)
         # Beside a part's maps the check holds a float64 copy of some of them.
         each = 2 * len(tape.input) * tape.input.element_size() * Job(network, tape, [whole], parsed, options).map_size
@@ -285,7 +291,7 @@ class FusedModel(nn.Module):
         options = parse_options(bias, "forward", layout, backend, memory, strict, storage, precision)
         tape, network = self._record(inputs, precision, *asked.values())
         requests = [_unit_request(tape, name, "all") for name in dict.fromkeys(asked.values())]
-        results = self._run(Job(network, tape, requests, parse_features(features, tape.input), options))
+        results = self._run(Job(network, tape, requests, parse_features(features, tape.input, tape.sequence), options))
         by_name = {result.layer: result for result in results}
         return {name: by_name[layer] for name, layer in asked.items()}
 
@@ -320,7 +326,9 @@ class FusedModel(nn.Module):
         request = _class_request(tape, _class_layer(network)[0], target)
         own = _unit_request(tape, name, "all")
         with rounding(options.precision, tape.input.device):
-            return decompose(network, tape, request, own, top, parse_features(features, tape.input), options)
+            return decompose(
+                network, tape, request, own, top, parse_features(features, tape.input, tape.sequence), options
+            )
 
     def contributions(self, inputs: Tensor, target: int | list[Any] | Tensor | None, layer: str) -> Contributions:
         """What each unit of a layer brings to a class score: its value times its weight in the score.
@@ -360,7 +368,7 @@ class FusedModel(nn.Module):
             request = _class_request(tape, _class_layer(network)[0], target)
         else:
             request = _unit_request(tape, name, units)
-        return Job(network, tape, [request], parse_features(features, tape.input), options).plan
+        return Job(network, tape, [request], parse_features(features, tape.input, tape.sequence), options).plan
 
     def receptive_field(self, layer: str, units: str | Tensor) -> Tensor:
         """Where units look, int64 ``[K, 4]``: y0, x0, y1, x1, half open, clipped to the image.
@@ -372,9 +380,8 @@ class FusedModel(nn.Module):
         key = (self._input_shape, name)
         if key not in self._fields:
             reference = next(iter(self.network.parameters()), torch.empty(0))
-            blank = torch.zeros(
-                self._primary.batch or 1, *self._input_shape, dtype=reference.dtype, device=reference.device
-            )
+            dtype = torch.int64 if self._primary.vocabulary else reference.dtype
+            blank = torch.zeros(self._primary.batch or 1, *self._input_shape, dtype=dtype, device=reference.device)
             tape = record(self._primary, blank, ())
             step = tape.find(name)
             self._fields[key] = receptive_boxes(tape, [step])[step][:, :1]
@@ -384,7 +391,7 @@ class FusedModel(nn.Module):
     def _network_for(self, x: Tensor) -> Network:
         shape = tuple(x.shape[1:])
         primary = self._primary
-        if shape == self._input_shape and primary.batch in (None, x.shape[0]):
+        if (shape == self._input_shape or primary.captured.any_length) and primary.batch in (None, x.shape[0]):
             return primary
         key = (x.shape[0], *shape)
         for known in ((0, *shape), key):
@@ -416,7 +423,10 @@ class FusedModel(nn.Module):
         if weight is None and isinstance(inputs, Tensor) and inputs.is_floating_point():
             weight = inputs  # a network without weights runs in any dtype and on any device
         dtype, device = (torch.float32, torch.device("cpu")) if weight is None else (weight.dtype, weight.device)
-        x = check_input(inputs, self._input_shape, dtype, device)
+        if self._primary.vocabulary is None:
+            x = check_input(inputs, self._input_shape, dtype, device, self._primary.sequence)
+        else:
+            x = check_tokens(inputs, self._primary.vocabulary, device)
         return x, self._network_for(x)
 
     def _tape(self, network: Network, x: Tensor, layers: list[str], precision: str) -> Tape:

@@ -14,12 +14,14 @@ class Relevance:
     """Relevance maps of K units for a batch of B inputs.
 
     Attributes:
-        scores: the maps V, ``[B, K, H, W]`` for pixels, ``[B, K, C, H, W]`` for channels, ``[B, K, segments]``.
+        scores: the maps V, ``[B, K, H, W]`` for pixels, ``[B, K, C, H, W]`` for channels, ``[B, K, segments]``,
+            ``[B, K, T]`` for tokens, ``[B, K, T, D]`` for the channels of tokens.
         bias: bias mass β, ``[B, K]``; part of ``scores`` unless ``bias_in_scores`` is off.
         outputs: the units' values a, ``[B, K]``.
         units: what row k is: coordinates ``[K, rank]``, channels ``[C, 1]`` or classes ``[B, K]``.
         layer: the layer whose units they are; where a softmax ends the network, the layer below it.
-        features: what the slices are, ``"pixels"``, ``"channels"`` or ``"segments"``.
+        features: what the slices are, ``"pixels"``, ``"channels"``, ``"segments"``, ``"tokens"`` or
+            ``"token channels"``.
         mode: how the maps were computed, ``"forward"`` or ``"reverse"``.
         origin: with ``layout="window"``, the image position (y, x) of each map's first pixel, ``[B, K, 2]``.
         outside: the part of each unit's value that lies outside its window, ``[B, K]``.
@@ -57,9 +59,13 @@ class Relevance:
             sign: ``"positive"`` and ``"absolute"`` give values in [0, 1], ``"signed"`` in [−1, 1].
 
         Returns:
-            ``[B, K, H, W]`` (channels are summed first), or ``[B, K, segments]``.
+            ``[B, K, H, W]`` (channels are summed first), ``[B, K, segments]`` or ``[B, K, T]``.
         """
-        maps = self.scores.sum(2) if self.features == "channels" and self.scores.dim() > 3 else self.scores
+        maps = self.scores
+        if self.features == "token channels":
+            maps = maps.sum(3)
+        elif self.features == "channels" and maps.dim() > 3:
+            maps = maps.sum(2)
         if sign == "positive":
             maps = maps.clamp_min(0)
         elif sign == "absolute":

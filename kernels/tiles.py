@@ -120,6 +120,9 @@ def map_tiles(bytes_per_value: int) -> tuple[MapTile, ...]:
 
 # contract turns its tile over in registers and shared memory: targets lie together in its input, slices in its output.
 CONTRACT = MapTile(rows=64, slices=32, warps=4)
+# recurrent_scan: rows are carried through all steps by one program, so few rows a program keep more of them at work;
+# `slices` are the units it computes at a time.
+SCAN = GemmTile(rows=16, slices=32, depth=16, warps=4, stages=2)
 # active_rows reads a tile of channels x positions of one byte each.
 GATE_CHANNELS, GATE_POSITIONS = 64, 32
 # Lists are copied this many entries at a time.

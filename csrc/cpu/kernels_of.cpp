@@ -14,6 +14,7 @@ const CombineKernels& combine_kernels_of([[maybe_unused]] Isa isa) { return FWDK
 const GateKernels& gate_kernels_of([[maybe_unused]] Isa isa) { return FWDKERN_CHOOSE(gate_kernels); }
 const GemmKernels& gemm_kernels_of([[maybe_unused]] Isa isa) { return FWDKERN_CHOOSE(gemm_kernels); }
 const PoolKernels& pool_kernels_of([[maybe_unused]] Isa isa) { return FWDKERN_CHOOSE(pool_kernels); }
+const RecurrentKernels& recurrent_kernels_of([[maybe_unused]] Isa isa) { return FWDKERN_CHOOSE(recurrent_kernels); }
 const TransposeKernels& transpose_kernels_of([[maybe_unused]] Isa isa) { return FWDKERN_CHOOSE(transpose_kernels); }
 
 }  // namespace fwdkern

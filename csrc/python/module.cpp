@@ -15,6 +15,7 @@
 #include "fwdkern/gathered_gemm.h"
 #include "fwdkern/isa.h"
 #include "fwdkern/max_pool.h"
+#include "fwdkern/recurrent.h"
 #include "fwdkern/row_combine.h"
 #include "fwdkern/row_program.h"
 #include "fwdkern/row_sums.h"
@@ -155,6 +156,30 @@ void max_unpool(std::uintptr_t out, const ShapeArgument& shape, const StridesArg
 }
 
 // The maps are those behind the pool where there is one; `size` is that of the convolution's output.
+// shape: (slices, batch, steps, hidden)
+void recurrent_scan(std::uintptr_t maps, const ShapeArgument& shape, std::uintptr_t weight, std::uintptr_t keep,
+                    std::uintptr_t gain_in, std::uintptr_t gain_out, std::uintptr_t active, bool descending, int isa,
+                    int threads) {
+    const auto [slices, batch, steps, hidden] = shape;
+    const fwdkern::RecurrentScan call = {pointer<float>(maps), slices, batch, steps, hidden,
+                                         pointer<const float>(weight), pointer<const float>(keep),
+                                         pointer<const float>(gain_in), pointer<const float>(gain_out),
+                                         pointer<const int64_t>(active), descending};
+    fwdkern::recurrent_scan(call, static_cast<fwdkern::Isa>(isa), threads);
+}
+
+// shape: (batch, steps, hidden)
+void recurrent_freeze(int cell, std::uintptr_t driven, const std::tuple<int64_t, int64_t, int64_t>& shape,
+                      std::uintptr_t weight, std::uintptr_t bias, std::uintptr_t first, std::uintptr_t start,
+                      std::uintptr_t lengths, bool descending, std::uintptr_t out, int isa, int threads) {
+    const auto [batch, steps, hidden] = shape;
+    const fwdkern::RecurrentFreeze call = {static_cast<fwdkern::Cell>(cell), pointer<const float>(driven), batch, steps,
+                                           hidden, pointer<const float>(weight), pointer<const float>(bias),
+                                           pointer<const float>(first), pointer<const float>(start),
+                                           pointer<const int64_t>(lengths), descending, pointer<float>(out)};
+    fwdkern::recurrent_freeze(call, static_cast<fwdkern::Isa>(isa), threads);
+}
+
 void sparse_transpose(std::uintptr_t in, const ShapeArgument& shape, const StridesArgument& strides,
                       const std::optional<PoolArgument>& pool, const PairArgument& size, std::uintptr_t bits,
                       int64_t gates, std::uintptr_t bias, std::uintptr_t weight,
@@ -282,6 +307,9 @@ PYBIND11_MODULE(_native, m) {
     m.def("list_active_rows", &list_active_rows, no_gil());
     m.def("gathered_gemm", &gathered_gemm, no_gil());
     m.def("number_rows", &number_rows, no_gil());
+    m.def("recurrent_freeze", &recurrent_freeze, no_gil());
+    m.def("recurrent_panel", [](int isa) { return fwdkern::recurrent_panel(static_cast<fwdkern::Isa>(isa)); });
+    m.def("recurrent_scan", &recurrent_scan, no_gil());
     m.def("row_combine", &row_combine, no_gil());
     m.def("row_sums", &row_sums, no_gil());
     py::class_<RowPass>(m, "RowPass")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fwdkern.engine.completeness import PRECISION_TOLERANCE, TOLERANCE, check_completeness
 from fwdkern.engine.dense import bias_mass, forward_maps, receptive_boxes, reverse_maps
-from fwdkern.engine.features import Features
+from fwdkern.engine.features import Features, position_shape
 from fwdkern.engine.memory import format_bytes, free_bytes, parse_bytes, release, require_memory, zeros
 from fwdkern.engine.options import Options
 from fwdkern.engine.planner import Plan, Way, choose, dense_products, plan_dense, plan_rows, rows_backend, worth_rows
@@ -50,7 +50,7 @@ class Job:
     """Some requests for different steps of one tape: planned, then run."""
 
     def __init__(
-        self, network: Network, tape: Tape, requests: list[Request], features: Features, options: Options
+        self, network: Network | None, tape: Tape, requests: list[Request], features: Features, options: Options
     ) -> None:
         self.network, self.tape, self.requests = network, tape, requests
         self.features, self.options = features, options
@@ -184,6 +184,7 @@ class Job:
         """The tape of one input alone: the row engine takes inputs one by one."""
         if len(self.tape.input) == 1:
             return self.tape
+        assert self.network is not None  # without one, rows are not asked for
         if self.network.batch is not None:
             raise NoRowForm(f"the network fixes a batch of {self.network.batch}, and rows take one input at a time")
         names = [request.layer for request in self.requests]
@@ -227,11 +228,14 @@ class Job:
     def _run_dense_forward(self, way: Way, scores: list[Tensor], windows: list[Window | None]) -> None:
         for start, stop, maps in forward_maps(self.tape, self.features, self.steps, way.size):
             for request, part, window in zip(self.requests, scores, windows, strict=True):
-                rows = request.units.gather(maps[request.step]).permute(1, 2, 0)  # [B, K, slices]
-                if window is None:
-                    part.flatten(2)[:, :, start:stop] = rows
-                else:
-                    window.place(rows, start, part)
+                rows = request.units.gather(maps[request.step])  # [slices, B, K]
+                if window is not None:
+                    window.place(rows.permute(1, 2, 0), start, part)
+                    continue
+                for example, own in enumerate(part.flatten(2)):
+                    # Torch is quick at turning a whole matrix into another one, and at copying lines.
+                    to, turned = own[:, start:stop], rows[:, example].contiguous().T
+                    to.copy_(turned if to.is_contiguous() else turned.contiguous())
 
     def _run_dense_reverse(self, way: Way, scores: Tensor, window: Window | None) -> Tensor:
         """Fill the scores of the one request; returns its units' bias mass ``[B, K]``."""
@@ -261,7 +265,7 @@ class Job:
         return torch.stack([union_boxes(request.units, boxes, example) for example in range(examples)])
 
     def _finish(self, request: Request, scores: Tensor, mass: Tensor, window: Window | None, way: Way) -> Finished:
-        positions = _positions(self.tape.input)
+        positions = self.features.positions
         outside, addend = None, None
         if self.options.bias == "uniform":
             if window is not None:
@@ -295,10 +299,11 @@ class Job:
         for example in range(len(scores)):
             own = fields[example if len(fields) > 1 else 0]
             if window is None:
-                weights = self.features.spread(field_weights(own, self.tape.input, None, scores.dtype))
+                grid = position_shape(self.tape.input, self.tape.sequence)
+                weights = self.features.spread(field_weights(own, grid, None, scores.dtype))
                 weights = weights[example if len(weights) > 1 else 0].view_as(scores[example])
             else:
-                weights = field_weights(own, self.tape.input, window.of(example), scores.dtype)
+                weights = field_weights(own, self.tape.input.shape[2:], window.of(example), scores.dtype)
                 weights = weights.view_as(scores[example])
             scores[example] += weights * mass[example].view(-1, *[1] * (scores.dim() - 2))
 
@@ -312,24 +317,19 @@ def check(finished: Finished, engine: str, options: Options) -> Relevance:
     return finished.result
 
 
-def _positions(x: Tensor) -> int:
-    return x.shape[2:].numel() if x.dim() > 2 else x.shape[1]
-
-
 def field_weights(
-    fields: Tensor, x: Tensor, window: tuple[Tensor, tuple[int, int]] | None, dtype: torch.dtype
+    fields: Tensor, grid: torch.Size, window: tuple[Tensor, tuple[int, int]] | None, dtype: torch.dtype
 ) -> Tensor:
     """Weights ``[1, K, N]`` (or crops of them) that spread a unit's bias mass evenly over its receptive field; over
     all of the input for a unit that sees none of it. ``fields`` is ``[4, K]``."""
-    height, width = x.shape[2:] if x.dim() == 4 else (1, _positions(x))
-    whole = torch.tensor([0, 0, height, width], device=x.device)[:, None]
+    device = fields.device
+    height, width = grid if len(grid) == 2 else (1, grid.numel())
+    whole = torch.tensor([0, 0, height, width], device=device)[:, None]
     sees = (fields[2] > fields[0]) & (fields[3] > fields[1])
     y0, x0, y1, x1 = (side[:, None, None] for side in torch.where(sees, fields, whole))
-    corner, size = (
-        (torch.zeros(1, 2, dtype=torch.int64, device=x.device), (height, width)) if window is None else window
-    )
-    row = corner[:, 0, None, None] + torch.arange(size[0], device=x.device)[:, None]
-    column = corner[:, 1, None, None] + torch.arange(size[1], device=x.device)
+    corner, size = (torch.zeros(1, 2, dtype=torch.int64, device=device), (height, width)) if window is None else window
+    row = corner[:, 0, None, None] + torch.arange(size[0], device=device)[:, None]
+    column = corner[:, 1, None, None] + torch.arange(size[1], device=device)
     inside = (row >= y0) & (row < y1) & (column >= x0) & (column < x1)  # [K, h, w]
     return (inside.to(dtype) / ((y1 - y0) * (x1 - x0))).flatten(1)[None]
 

@@ -117,5 +117,5 @@ def _rest(features: Features, x: Tensor, pulled: Tensor, mass: Tensor, bias: str
     scores = features.contract(pulled, x)  # [B, 1, S]
     if bias == "separate":
         return scores
-    positions = x.shape[2:].numel() if x.dim() > 2 else x.shape[1]
+    positions = features.positions
     return scores + features.spread(scores.new_full((1, 1, positions), 1 / positions)) * mass.unsqueeze(2)

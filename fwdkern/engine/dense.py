@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fwdkern.engine.features import Features
+from fwdkern.engine.features import Features, position_shape
 from fwdkern.engine.tape import Tape
 from fwdkern.engine.units import Units
 from fwdkern.rules import Frozen
@@ -90,8 +90,7 @@ def pull(tape: Tape, step: int, seed: Tensor, cut: int | None = None) -> tuple[d
             behind[parents[0]], pulled[parents[0]] = [*waiting, frozen], rows
             continue
         parts, own = frozen.pull(rows, waiting)
-        if frozen.offset is not None:
-            mass += own
+        mass += own
         for parent, part in zip(parents, parts, strict=True):
             pulled[parent] = pulled[parent] + part if parent in pulled else part
     return pulled, mass
@@ -117,12 +116,14 @@ def receptive_boxes(tape: Tape, steps: list[int]) -> dict[int, Tensor]:
     """Receptive field of every unit of some steps, int64 ``[4, B, *shape]``: y0, x0, y1, x1, half open. An input
     without two axes of positions counts as one row of them; a unit that sees nothing has zeros."""
     x = tape.input
-    height, width = x.shape[2:] if x.dim() == 4 else (1, x[0].numel() if x.dim() == 2 else x.shape[2:].numel())
+    grid = position_shape(x, tape.sequence)
+    height, width = grid if len(grid) == 2 else (1, grid.numel())
     y = torch.arange(height, device=x.device, dtype=torch.float32).view(-1, 1).expand(height, width)
     z = torch.arange(width, device=x.device, dtype=torch.float32).expand(height, width)
     own = torch.stack([height - y, width - z, y + 1, z + 1])
-    shape = x.shape[1:] if x.dim() == 2 else x.shape[2:]
-    own = own.reshape(4, 1, *[1] * (x.dim() > 2), *shape).expand(4, *x.shape)
+    own = own.reshape(4, *grid)
+    own = own.unsqueeze(-1) if tape.sequence else own.unsqueeze(1) if x.dim() > 2 else own
+    own = own.unsqueeze(1).expand(4, *x.shape)
     order = tape.ancestors(steps)
     last_use = _last_use(tape, order)
     boxes, asked = {0: own}, {}

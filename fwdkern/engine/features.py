@@ -1,4 +1,4 @@
-"""What a map's slices are: pixels, channels × pixels, or segments. One label per input element covers all three."""
+"""What a map's slices are: pixels or tokens, channels × pixels, or segments. One label per input element is enough."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,17 @@ class Features:
     Attributes:
         labels: int64 ``[1 or B, E]``: the slice of each of the E elements of an input.
         count: number of slices S; shape: how S is laid out in a result, its product is S.
-        kind: ``"pixels"``, ``"channels"`` or ``"segments"``.
+        kind: ``"pixels"``, ``"channels"`` or ``"segments"``; of sequences [B, T, D] ``"tokens"`` for the first and
+        ``"token channels"`` for the second, channels being last there.
+        positions: how many places an input's channels share; last: whether channels are an input's last dimension.
     """
 
     labels: Tensor
     count: int
     shape: tuple[int, ...]
     kind: str
+    positions: int
+    last: bool = False
 
     def seed(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Forward mode's beginning: slices start..stop of the own maps of input ``[B, *shape]``.
@@ -47,11 +51,23 @@ class Features:
             for channel in range(1, x.shape[1]):
                 total.addcmul_(pulled[:, :, channel], x[:, channel])
             return total.flatten(2).transpose(0, 1)
+        if self.kind == "tokens":
+            return torch.einsum("kbtd,btd->bkt", pulled, x)
         product = (pulled * x).flatten(2).transpose(0, 1)
         if self.kind != "segments":
             return product
         sums = product.new_zeros(*product.shape[:2], self.count)
         return sums.scatter_add_(2, self.labels.unsqueeze(1).expand_as(product), product)
+
+    def gather(self, scores: Tensor) -> Tensor:
+        """Scores of every element ``[B, K, T, D]`` of a sequence summed within slices: ``[B, K, *features]``."""
+        if self.kind == "tokens":
+            return scores.sum(3)
+        if self.kind != "segments":
+            return scores
+        flat = scores.flatten(2)
+        sums = flat.new_zeros(*flat.shape[:2], self.count)
+        return sums.scatter_add_(2, self.labels.unsqueeze(1).expand_as(flat), flat)
 
     def spread(self, weights: Tensor) -> Tensor:
         """Sum weights of positions ``[1, K, N]`` within slices, channels sharing a position's weight evenly.
@@ -61,23 +77,35 @@ class Features:
         """
         channels = self.labels.shape[1] // weights.shape[2]
         batch, count = self.labels.shape[0], weights.shape[1]
-        wide = (weights / channels).repeat(1, 1, channels).expand(batch, -1, -1)
+        wide = _over_channels(weights / channels, channels, self.last).expand(batch, -1, -1)
         sums = wide.new_zeros(batch, count, self.count)
         return sums.scatter_add_(2, self.labels.unsqueeze(1).expand(batch, count, -1), wide)
 
 
-def parse_features(features: str | Tensor, x: Tensor) -> Features:
-    """``"pixels"``, ``"channels"`` or an integer label map ``[*positions]`` or ``[B, *positions]``."""
-    shape = x.shape[1:]
-    positions = shape[1:] if len(shape) > 1 else shape
-    repeats = shape.numel() // positions.numel()
+def position_shape(x: Tensor, sequence: bool) -> torch.Size:
+    """The shape of an input's positions: [H, W] of images [B, C, H, W], [T] of sequences [B, T, D]."""
+    return x.shape[1:2] if sequence else x.shape[2:] if x.dim() > 2 else x.shape[1:]
+
+
+def _over_channels(values: Tensor, channels: int, last: bool) -> Tensor:
+    """Values of positions [..., N] as values of an input's elements [..., E]."""
+    return values.repeat_interleave(channels, -1) if last else values.repeat(*[1] * (values.dim() - 1), channels)
+
+
+def parse_features(features: str | Tensor, x: Tensor, sequence: bool = False) -> Features:
+    """``"pixels"``, ``"channels"`` or an integer label map ``[*positions]`` or ``[B, *positions]``; of a sequence
+    ``"pixels"`` may be called ``"tokens"``."""
+    shape, positions = x.shape[1:], position_shape(x, sequence)
+    count = positions.numel()
+    repeats = shape.numel() // count
     if isinstance(features, str):
-        if features == "pixels":
-            labels = torch.arange(positions.numel(), device=x.device).repeat(repeats)
-            return Features(labels[None], positions.numel(), tuple(positions), "pixels")
+        if features == "pixels" or (features == "tokens" and sequence):
+            labels = _over_channels(torch.arange(count, device=x.device), repeats, sequence)
+            return Features(labels[None], count, tuple(positions), "tokens" if sequence else "pixels", count, sequence)
         if features == "channels":
             labels = torch.arange(shape.numel(), device=x.device)
-            return Features(labels[None], shape.numel(), tuple(shape), "channels")
+            kind = "token channels" if sequence else "channels"
+            return Features(labels[None], shape.numel(), tuple(shape), kind, count, sequence)
         raise InputError(f'features={features!r} is not one of "pixels", "channels" or an integer label map')
     if not isinstance(features, Tensor) or features.is_floating_point() or features.dtype is torch.bool:
         given = features.dtype if isinstance(features, Tensor) else type(features).__name__
@@ -91,10 +119,10 @@ def parse_features(features: str | Tensor, x: Tensor) -> Features:
     labels = features.to(x.device).long().reshape(1 if one else x.shape[0], -1)
     if labels.numel() and int(labels.min()) < 0:
         raise InputError(f"features: labels must not be negative, got {int(labels.min())}")
-    count = int(labels.max()) + 1
-    if count > labels.shape[1]:
+    segments = int(labels.max()) + 1
+    if segments > labels.shape[1]:
         raise InputError(
-            f"features: labels must number the segments from 0; the largest is {count - 1} "
+            f"features: labels must number the segments from 0; the largest is {segments - 1} "
             f"with only {labels.shape[1]} positions"
         )
-    return Features(labels.repeat(1, repeats), count, (count,), "segments")
+    return Features(_over_channels(labels, repeats, sequence), segments, (segments,), "segments", count, sequence)

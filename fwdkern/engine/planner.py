@@ -22,6 +22,7 @@ from fwdkern.ops.backend import gpu_backends, gpu_obstacle
 from fwdkern.ops.row_program import ALIGNMENT
 from fwdkern.rules.convolution import Convolution
 from fwdkern.rules.linear import Linear
+from fwdkern.rules.recurrent import Recurrent
 
 # Dense maps in flight: wide enough to fill every core, small enough to stay near the caches.
 DENSE_WORKING_SET = 256 * 2**20
@@ -132,6 +133,9 @@ def dense_multiplies(tape: Tape, steps: list[int]) -> float:
     for i in tape.ancestors(steps)[1:]:
         step = tape.steps[i]
         each = 1
+        if isinstance(step.frozen, Recurrent):
+            total += step.frozen.multiplies
+            continue
         if isinstance(step.frozen, Convolution):
             weight = step.frozen.weight
             each = weight[0].numel() if not step.frozen.transposed else weight.numel() // weight.shape[1]

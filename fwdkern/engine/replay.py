@@ -86,6 +86,7 @@ def ask(network: Network, layer: str, x: Tensor, target: object, features: objec
     if (
         not plain
         or not _on_gpu(x)
+        or network.sequence  # recurrences read on the host where maps begin
         or options.bias == "receptive_field"  # receptive fields are made on the host
         or features not in ("pixels", "channels")
         or isinstance(target, str)

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from fwdkern.errors import UnsupportedOperatorError
 from fwdkern.graph import SHAPE_ONLY, Network, enclosing_path
 from fwdkern.nn.layer import RelevanceLayer
 from fwdkern.rules import Call, Frozen, Live, NoRule, find_rule, known_operators
+from fwdkern.rules.gates import GATE_KEEPING, GATES
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,12 @@ class Tape:
     """The steps of one forward pass in order; step 0 is the input ``[B, *shape]``, which has no operator.
 
     ``geometry`` remembers receptive fields and what follows from them: they depend on shapes alone, so that all tapes
-    of a network share them.
+    of a network share them. ``sequence``: the input is [B, T, D], its positions are steps in time.
     """
 
     steps: list[Step] = field(default_factory=list)
     geometry: dict[Any, Any] = field(default_factory=dict)
+    sequence: bool = False
 
     @property
     def input(self) -> Tensor:
@@ -82,6 +84,8 @@ class _Recorder(fx.Interpreter):
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
         value = super().placeholder(target, args, kwargs)
+        if not value.is_floating_point():
+            return value  # tokens: maps are about their embedding
         return self._add("input", value, (), None)
 
     def run_node(self, n: fx.Node) -> Any:
@@ -99,20 +103,26 @@ class _Recorder(fx.Interpreter):
         return live
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if "source" in self._node.meta:
+            return self._add("input", super().call_function(target, args, kwargs), (), None)
         operands: list[Live] = []
         plain_args, plain_kwargs = _strip((args, kwargs), operands)
         output = super().call_function(target, plain_args, plain_kwargs)
         if not operands or target in SHAPE_ONLY:
             return output
-        parents = tuple(operand.step for operand in operands)
         frozen = self._freeze(Call(target, args, kwargs, output))
+        read = operands
+        if not isinstance(frozen, str) and frozen.operands is not None:
+            read = [operands[i] for i in frozen.operands]
+        parents = tuple(operand.step for operand in read)
+        gate = target in GATES or (target in GATE_KEEPING and all(operand.gate for operand in operands))
         # Whatever depends on the input is recorded: an unrecorded value would pass for a constant.
         name = self._node.meta.get("layer", self._node.name)
         if isinstance(output, (tuple, list)):
             return [self._add(f"{name}[{i}]", part, parents, frozen) for i, part in enumerate(output)]
         if not isinstance(output, Tensor):
             return Live(output, self._add(name, torch.as_tensor(output), parents, frozen).step)
-        return self._add(name, output, parents, frozen)
+        return replace(self._add(name, output, parents, frozen), gate=gate)
 
     def _freeze(self, call: Call) -> Frozen | str:
         if call.target is operator.getitem:
@@ -149,11 +159,12 @@ def _strip(value: Any, operands: list[Live]) -> Any:
 
 @torch.no_grad()
 def record(network: Network, x: Tensor, keep: Collection[str] | None = None) -> Tape:
-    """Run ``network`` at ``x`` ``[B, *shape]`` and freeze every operator on the way.
+    """Run ``network`` at ``x`` ``[B, *shape]``, numbers or tokens, and freeze every operator on the way.
 
     ``keep`` names the layers whose values will be read, None for all; of the others only shapes are remembered.
     """
     recorder = _Recorder(network.module, keep)
-    recorder.tape.geometry = network.geometry
+    recorder.tape.geometry = network.geometry.setdefault(tuple(x.shape[1:]), {})
+    recorder.tape.sequence = network.sequence
     recorder.run(x)
     return recorder.tape

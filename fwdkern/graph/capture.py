@@ -13,6 +13,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils._pytree import TreeSpec
 
 from fwdkern.errors import CaptureError, InputError
+from fwdkern.graph.recurrent import batch_first
 from fwdkern.rules.pooling import adaptive_max_pool2d
 
 aten = torch.ops.aten
@@ -37,12 +38,14 @@ class Capture:
         structure: how the leaves make up the model's output, None where the output is one tensor.
         weights: names of the model's parameters and buffers that the output depends on.
         batch: the only batch size the graph serves, None for all.
+        any_length: whether it serves tokens [B, T] of every T.
     """
 
     module: fx.GraphModule
     structure: TreeSpec | None
     weights: tuple[str, ...]
     batch: int | None
+    any_length: bool = False
 
 
 def check_evaluation_mode(model: nn.Module) -> None:
@@ -63,8 +66,10 @@ def capture(model: nn.Module, example: Tensor) -> Capture:
         CaptureError: torch.export cannot capture it.
     """
     check_evaluation_mode(model)
-    # A batch of 1 would be taken for a constant of the network.
+    # A batch of 1 would be taken for a constant of the network, and a sentence of one token likewise.
     pair = example if example.shape[0] > 1 else torch.cat([example, example])
+    if not pair.is_floating_point() and pair.shape[1] == 1:
+        pair = torch.cat([pair, pair], 1)
     program = _export(model, pair, dynamic=True)
     if isinstance(program, ExportedProgram):
         return _lift(program, None)
@@ -88,7 +93,9 @@ def _other_dtype(model: nn.Module, example: Tensor) -> str:
 
 def _export(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgram | Exception:
     """The model's program with an open or a fixed batch size, or what torch.export raised."""
-    shapes = ({0: Dim.DYNAMIC},) if dynamic else None
+    shapes = None
+    if dynamic:
+        shapes = ({0: Dim.DYNAMIC} if example.is_floating_point() else {0: Dim.DYNAMIC, 1: Dim.AUTO},)
     levels = {name: logging.getLogger(name).level for name in _NOISY}
     # A new tensor object each time, since torch.export marks the one that it gets as dynamic for good.
     example = example.detach()
@@ -110,6 +117,7 @@ def _lift(program: ExportedProgram, batch: int | None) -> Capture:
     """The program's graph with its parameters, buffers and constants as attributes of one module."""
     graph, root = fx.Graph(), nn.Module()
     env: dict[fx.Node, Any] = {}
+    any_length = False
     specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
     for node in program.graph.nodes:
         if node.op == "placeholder":
@@ -117,6 +125,8 @@ def _lift(program: ExportedProgram, batch: int | None) -> Capture:
             if spec.kind is InputKind.USER_INPUT:
                 env[node] = graph.placeholder(node.name)
                 env[node].meta = dict(node.meta)
+                given = node.meta["val"]
+                any_length = not given.is_floating_point() and isinstance(given.shape[1], torch.SymInt)
                 continue
             value = (
                 program.constants[spec.target] if spec.target in program.constants else program.state_dict[spec.target]
@@ -136,12 +146,13 @@ def _lift(program: ExportedProgram, batch: int | None) -> Capture:
         elif node.target not in _ASSERTIONS:
             env[node] = graph.node_copy(node, lambda n: env[n])
     module = fx.GraphModule(root, graph)
+    batch_first(module)
     _single_outputs(module)
     _numeric_padding(module)
     graph.eliminate_dead_code()
     module.recompile()
     weights = tuple(node.meta["weight"] for node in graph.nodes if "weight" in node.meta)
-    return Capture(module, None if single else structure, weights, batch)
+    return Capture(module, None if single else structure, weights, batch, any_length)
 
 
 def _returned_leaves(program: ExportedProgram, output: fx.Node) -> list[Any]:

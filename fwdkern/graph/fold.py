@@ -51,13 +51,11 @@ def is_tensor(node: fx.Node) -> bool:
     return isinstance(node.meta.get("val"), Tensor) or node.op == "placeholder"
 
 
-def depends_on_input(graph: fx.Graph) -> set[fx.Node]:
-    """Nodes whose values, not merely whose shapes, depend on the network's input."""
-    dependent: set[fx.Node] = set()
+def depends_on(graph: fx.Graph, source: fx.Node) -> set[fx.Node]:
+    """A node and those whose values, not merely whose shapes, depend on it."""
+    dependent = {source}
     for node in graph.nodes:
-        if node.op == "placeholder":
-            dependent.add(node)
-        elif node.target not in SHAPE_ONLY and dependent.intersection(node.all_input_nodes):
+        if node.target not in SHAPE_ONLY and dependent.intersection(node.all_input_nodes):
             dependent.add(node)
     return dependent
 

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_unflatten
 
+from fwdkern.errors import CaptureError
 from fwdkern.graph.capture import Capture, capture
-from fwdkern.graph.fold import depends_on_input, drop_identities, fold_batch_norm, fold_constants, is_tensor
+from fwdkern.graph.fold import depends_on, drop_identities, fold_batch_norm, fold_constants, is_tensor
 from fwdkern.graph.names import module_paths, name_nodes, operator_name
+from fwdkern.graph.recurrent import CELLS
 from fwdkern.nn.conv import RelevanceConv2d, RelevanceConvTranspose2d
 from fwdkern.nn.elementwise import (
     RelevanceAvgPool2d,
@@ -22,6 +24,7 @@ from fwdkern.nn.linear import RelevanceLinear
 from fwdkern.nn.operator import Operator
 from fwdkern.rules import find_rule
 from fwdkern.rules.normalisation import batch_norm_affine
+from fwdkern.rules.recurrent import recurrent
 
 aten = torch.ops.aten
 
@@ -70,6 +73,8 @@ class Network:
         output: name of the layer whose value the network returns, None if it returns several.
         geometry: what the engine has found out about receptive fields, which depend on shapes alone.
         captured: what is known from the capture.
+        vocabulary: how many tokens the embedding knows whose output counts as the input, None for other inputs.
+        sequence: whether the input is [B, T, D], steps in time of D numbers each.
     """
 
     module: fx.GraphModule
@@ -79,6 +84,8 @@ class Network:
     output: str | None
     captured: Capture
     constants: int
+    vocabulary: int | None = None
+    sequence: bool = False
     index: dict[str, Layer] = field(init=False)
     geometry: dict[Any, Any] = field(default_factory=dict)
 
@@ -102,14 +109,19 @@ def build_network(model: nn.Module, example: Tensor) -> Network:
     captured = capture(model, example)
     module = captured.module
     constants = fold_constants(module)
-    calls = [node for node in module.graph.nodes if node.op == "call_function" and is_tensor(node)]
+    reached = depends_on(module.graph, _source(module))
+    calls = [node for node in module.graph.nodes if node.op == "call_function" and node in reached and is_tensor(node)]
     names, results = name_nodes(calls)
     folded = fold_batch_norm(module)
     stand_in = drop_identities(module)
-    live = depends_on_input(module.graph)
-    placeholder = next(node for node in module.graph.nodes if node.op == "placeholder")
-    names = {**names, placeholder: "input"}
-    nodes = [node for node in module.graph.nodes if node.op == "call_function" and node in live and is_tensor(node)]
+    source = _source(module)
+    live = depends_on(module.graph, source)
+    names = {**names, source: "input"}
+    nodes = [
+        node
+        for node in module.graph.nodes
+        if node.op == "call_function" and node in live and node is not source and is_tensor(node)
+    ]
     layers = []
     for node in nodes:
         node.meta["layer"] = names[node]
@@ -131,6 +143,8 @@ def build_network(model: nn.Module, example: Tensor) -> Network:
             aliases[path] = names[target]
     absorbed = {names[source]: names[node] for node, source in folded.items()}
     returned = _returned(module, names, alive)
+    vocabulary = _constant(module, source.args[0]).shape[0] if source.op == "call_function" else None
+    sequence = _is_sequence(module, source)
     swapped = _swap(module, names)
     module.graph.eliminate_dead_code()
     module.recompile()
@@ -139,7 +153,32 @@ def build_network(model: nn.Module, example: Tensor) -> Network:
     _forget_tracing(module)
     layers = [replace(layer, module=swapped.get(layer.name, "")) for layer in layers]
     layers = [_explained_below(layer) if layer.name == returned else layer for layer in layers]
-    return Network(module, layers, aliases, absorbed, returned, captured, constants)
+    return Network(module, layers, aliases, absorbed, returned, captured, constants, vocabulary, sequence)
+
+
+def _source(module: fx.GraphModule) -> fx.Node:
+    """The node whose value maps are about: the input, or the embedding of an input that is tokens."""
+    placeholder = next(node for node in module.graph.nodes if node.op == "placeholder")
+    if placeholder.meta["val"].is_floating_point():
+        return placeholder
+    reading = depends_on(module.graph, placeholder)
+    calls: list[Any] = [node for node in module.graph.nodes if node.target is aten.embedding.default]
+    found = [node for node in calls if node.args[1] in reading]
+    if len(found) != 1 or found[0].args[0].op != "get_attr":
+        raise CaptureError(
+            f"an input of {placeholder.meta['val'].dtype} is read as tokens, which one embedding layer must turn into "
+            f"vectors; this model has {len(found)} such layers. Give it vectors as input instead"
+        )
+    found[0].meta["source"] = True
+    return found[0]
+
+
+def _is_sequence(module: fx.GraphModule, source: fx.Node) -> bool:
+    """Whether the input is [B, T, D]: embedded tokens, or the input of a model with recurrent layers."""
+    if source.op == "call_function":
+        return True
+    recurs = any(node.target is recurrent or node.target in CELLS for node in module.graph.nodes)
+    return recurs and source.meta["val"].dim() == 3
 
 
 def _explained_below(layer: Layer) -> Layer:
@@ -150,7 +189,7 @@ def _explained_below(layer: Layer) -> Layer:
 def _forget_tracing(module: fx.GraphModule) -> None:
     """Drop what the tracer left on the nodes: it is large, and it can be neither copied nor pickled."""
     for node in module.graph.nodes:
-        node.meta = {key: node.meta[key] for key in ("layer", "nn_module_stack") if key in node.meta}
+        node.meta = {key: node.meta[key] for key in ("layer", "nn_module_stack", "source") if key in node.meta}
     module.meta.clear()
 
 

@@ -24,6 +24,8 @@ CPU_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
     "gathered_gemm": _MAPS,
     "max_pool": (torch.float32,),
     "max_unpool": (torch.float32,),
+    "recurrent_freeze": (torch.float32,),
+    "recurrent_scan": (torch.float32,),
     "row_combine": _MAPS,
     "row_sums": (torch.float32,),
     "seed": (),
@@ -33,6 +35,7 @@ TRITON_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
     "active_rows": (torch.bool,),
     "contract": (*_MAPS, torch.float16),
     "gathered_gemm": (*_MAPS, torch.float16),
+    "recurrent_scan": (torch.float32,),
     "row_combine": (*_MAPS, torch.float16),
     "seed": (*_MAPS, torch.float16),
 }

@@ -1,4 +1,4 @@
-"""Sums, differences, concatenation, and products and quotients with constants."""
+"""Sums, differences, concatenation, products, and quotients: a gate and a divisor are frozen."""
 
 import torch
 from torch import Tensor
@@ -103,22 +103,53 @@ def _scaled(call: Call, operand: object, factor: object) -> Scaled:
     return Scaled(torch.as_tensor(factor, dtype=x.dtype, device=x.device), x.shape, call.output.shape)
 
 
-@register("product with a constant", aten.mul.Tensor, aten.mul.Scalar)
+class Halves(Frozen):
+    """A product of two values that both depend on the input: half of each with the other one frozen, so that the two
+    together are the product.
+
+    Args:
+        a, b: the factors, broadcast to the output ``shape`` [B, *out].
+    """
+
+    def __init__(self, a: Tensor, b: Tensor, shape: torch.Size) -> None:
+        self.sides = Scaled(b / 2, a.shape, shape), Scaled(a / 2, b.shape, shape)
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return self.sides[0].forward(maps[0]) + self.sides[1].forward(maps[1])
+
+    def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
+        return self.sides[0].reverse(maps)[0], self.sides[1].reverse(maps)[0]
+
+    def reach(self, *boxes: Tensor) -> Tensor:
+        return self.sides[0].reach(boxes[0]).maximum(self.sides[1].reach(boxes[1]))
+
+
+@register("product", aten.mul.Tensor, aten.mul.Scalar)
 def mul(call: Call) -> Frozen:
-    """a · constant."""
+    """a · b: a constant or a gate is frozen; of two values that are both gates or both none, half of each."""
     a, b = call.args[:2]
-    if isinstance(a, Live) and isinstance(b, Live):
-        raise NoRule("a product of two values that both depend on the input")
-    return _scaled(call, a, b) if isinstance(a, Live) else _scaled(call, b, a)
+    if not (isinstance(a, Live) and isinstance(b, Live)):
+        return _scaled(call, a, b) if isinstance(a, Live) else _scaled(call, b, a)
+    if not (isinstance(a.value, Tensor) and isinstance(b.value, Tensor)):
+        raise NoRule("a product with a number that depends on the input")
+    if a.gate == b.gate:
+        return Halves(a.value, b.value, call.output.shape)
+    frozen = _scaled(call, b, a.value) if a.gate else _scaled(call, a, b.value)
+    frozen.operands = (1,) if a.gate else (0,)
+    return frozen
 
 
-@register("quotient by a constant", aten.div.Tensor, aten.div.Scalar)
+@register("quotient", aten.div.Tensor, aten.div.Scalar)
 def div(call: Call) -> Frozen:
-    """a / constant."""
+    """a / b: the divisor is frozen."""
     a, b = call.args[:2]
-    if isinstance(b, Live):
-        raise NoRule("a quotient whose divisor depends on the input")
-    return _scaled(call, a, 1 / b)
+    if not isinstance(a, Live):
+        raise NoRule("a quotient of which only the divisor depends on the input")
+    # An integer divisor, such as a count, must not be inverted in less precision than the value has.
+    divisor = torch.as_tensor(plain(b), dtype=a.value.dtype, device=a.value.device)
+    frozen = _scaled(call, a, 1 / divisor)
+    frozen.operands = (0,) if isinstance(b, Live) else None
+    return frozen
 
 
 class Concatenation(Frozen):

@@ -22,6 +22,8 @@ class Frozen(ABC):
     """
 
     offset: Tensor | None = None
+    # Which of the operator's operands the map depends on, None for all: a frozen factor is not one of them.
+    operands: tuple[int, ...] | None = None
     # Whether a reverse pass leaves this operator to the one that it reads, which may do both at once.
     deferred = False
 

@@ -11,10 +11,12 @@ from fwdkern.rules.frozen import Frozen
 
 @dataclass(frozen=True)
 class Live:
-    """A value that depends on the network's input: the tensor and the step of the tape that made it."""
+    """A value that depends on the network's input: the tensor and the step of the tape that made it. ``gate`` says that
+    it is there to switch others: it comes from a sigmoid or a softmax, by nothing but moves, copies and sums."""
 
     value: Tensor
     step: int
+    gate: bool = False
 
 
 class Call:

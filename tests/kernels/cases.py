@@ -41,6 +41,9 @@ def cases() -> Iterator[Case]:
         for slices in (1, 65, 129):
             yield Case(target, "row_combine", slices=slices)
         yield Case(target, "active_rows")
+        for slices in (256, 250):
+            for full in (False, True):
+                yield Case(target, "recurrent_scan", slices=slices, full=full)
         for precision in PRECISIONS:
             for slices in (256, 250):
                 table = tiles.gemm_tiles(precision, capability, aligned=slices == 256)

@@ -21,7 +21,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from fwdkern.kernels import active_rows, contract, gathered_gemm, row_combine, seed, tiles
+from fwdkern.kernels import active_rows, contract, gathered_gemm, recurrent_scan, row_combine, seed, tiles
 from tests.kernels.cases import TARGETS, Case, cases
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -117,6 +117,11 @@ def call(case: Case) -> None:
         offset = lists(slices + 1, dtype=torch.int64)
         arguments = offset, lists(terms), torch.zeros(terms), torch.zeros(slices, slices, dtype=storage)
         contract.contract(torch.zeros(rows, slices, dtype=storage), *arguments)
+    elif case.op == "recurrent_scan":
+        maps, factor = torch.zeros(3, 2, 8, slices), torch.zeros(2, 8, slices)
+        optional = factor if case.full else None
+        weight, active = torch.zeros(slices, slices), lists(8, 2, dtype=torch.int64)
+        recurrent_scan.recurrent_scan(maps, weight, case.full, optional, optional, factor, active, case.full)
     elif case.op == "row_combine":
         maps, out = (torch.zeros(rows, slices, dtype=storage) for _ in range(2))
         offset = lists(rows + 1, dtype=torch.int64)

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from fwdkern.rules import NoRule
+from fwdkern.rules import Live, NoRule
+from fwdkern.rules.frozen import Frozen
+from tests.oracle import assert_close
 from tests.rules.jacobian import check_rule, freeze, image, live
 
 aten = torch.ops.aten
@@ -70,8 +72,41 @@ def test_concatenations(dim: int) -> None:
 
 def test_what_mixes_examples_or_is_not_linear_has_no_rule() -> None:
     a, b = live(image(2, 3), image(2, 3))
-    for target in (aten.mul.Tensor, aten.div.Tensor):
-        with pytest.raises(NoRule, match="depend"):
-            freeze(target, a, b)
+    with pytest.raises(NoRule, match="depend"):
+        freeze(aten.div.Tensor, image(2, 3), b)
     with pytest.raises(NoRule, match="batch dimension"):
         freeze(aten.cat.default, [a, b], 0)
+
+
+@pytest.mark.parametrize("shapes", PAIRS)
+def test_a_product_is_half_of_each(shapes: tuple[tuple[int, ...], ...]) -> None:
+    a, b = live(*(image(*shape, seed=i) for i, shape in enumerate(shapes)))
+    frozen, output = freeze(aten.mul.Tensor, a, b)
+    assert frozen.operands is None and frozen.offset is None
+    assert_close(frozen.forward(a.value[None], b.value[None])[0], output)
+    _check_transpose(frozen, output.shape, a.value.shape, b.value.shape)
+    twice, output = freeze(aten.mul.Tensor, a, a)
+    assert_close(twice.forward(a.value[None], a.value[None])[0], output)
+
+
+@pytest.mark.parametrize("shapes", PAIRS)
+def test_a_gate_and_a_divisor_are_frozen(shapes: tuple[tuple[int, ...], ...]) -> None:
+    x, y = (image(*shape, seed=i) for i, shape in enumerate(shapes))
+    for target, arguments, place in (
+        (aten.mul.Tensor, (Live(x, 0), Live(y, 1, gate=True)), 0),
+        (aten.mul.Tensor, (Live(y, 0, gate=True), Live(x, 1)), 1),
+        (aten.div.Tensor, (Live(x, 0), Live(y, 1)), 0),
+    ):
+        frozen, output = freeze(target, *arguments)
+        assert frozen.operands == (place,)
+        assert_close(frozen.forward(x[None])[0], output)
+        _check_transpose(frozen, output.shape, x.shape)
+
+
+def _check_transpose(frozen: Frozen, out: torch.Size, *shapes: torch.Size) -> None:
+    maps = [image(3, *shape, seed=5 + i) for i, shape in enumerate(shapes)]
+    targets = image(3, *out, seed=9)
+    pulled = frozen.reverse(targets)
+    assert [part.shape[1:] for part in pulled] == list(shapes)
+    total = sum((m * p).sum() for m, p in zip(maps, pulled, strict=True))
+    assert_close(torch.as_tensor(total), (frozen.forward(*maps) * targets).sum())

@@ -69,7 +69,7 @@ struct Thread {
 
 // Who touched two bytes of shared memory last, and when.
 struct Access {
-    int thread = kNobody;  // kNobody: nobody; kNobody - 1 - w: several threads, all of warp w; kSeveral: of several warps
+    int thread = kNobody;  // or kNobody - 1 - w: several threads of warp w; kSeveral: of several warps
     int64_t block_epoch = 0, warp_epoch = 0;
 };
 constexpr int kSeveral = -1000;
@@ -224,7 +224,8 @@ private:
 
     uint32_t check(uint32_t address, int size, int alignment) const {
         if (address % alignment != 0) fail("an address of shared memory that is not a multiple of the access's size");
-        if (address < kSharedBegin || address + size > kSharedBegin + memory_.size()) fail("an address beyond shared memory");
+        if (address < kSharedBegin || address + size > kSharedBegin + memory_.size())
+            fail("an address beyond shared memory");
         return index(address);
     }
 
@@ -276,7 +277,8 @@ private:
         const int lane = current_ % kWarpThreads, first_lane = current_ - lane;
         const size_t count = mine().products.size();
         for (int other = 0; other < kWarpThreads; ++other)
-            if (threads_[first_lane + other]->products.size() != count) fail("lanes with different numbers of products");
+            if (threads_[first_lane + other]->products.size() != count)
+                fail("lanes with different numbers of products");
         for (size_t p = 0; p < count; ++p) {
             const WarpgroupProduct& product = mine().products[p];
             const int width = product.precision == Precision::tf32 ? 4 : 2;

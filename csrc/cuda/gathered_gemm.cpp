@@ -45,7 +45,8 @@ const char* gathered_gemm_error(const GatheredGemm& call) {
     const int64_t weight_bytes = effective_precision(call.in.type, call.precision) == Precision::bf16 ? 2 : 4;
     if (reinterpret_cast<uintptr_t>(call.weight) % weight_bytes != 0)
         return "the weights lie across the boundaries of their elements";
-    if (reinterpret_cast<uintptr_t>(call.scratch) % alignof(Term) != 0) return "scratch is not at a multiple of 16 bytes";
+    if (reinterpret_cast<uintptr_t>(call.scratch) % alignof(Term) != 0)
+        return "scratch is not at a multiple of 16 bytes";
     if (call.out_rows.positions > 0 && call.scratch_bytes < scratch_of_position(capacity, call.groups))
         return "scratch has no room for the terms of one position";
     return nullptr;

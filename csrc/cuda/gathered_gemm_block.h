@@ -72,7 +72,8 @@ struct WarpgroupProduct {
     FWDKERN_DEVICE void begin(uint32_t stage, int warp, int lane) {
         lane = anew(lane);
         FWDKERN_UNROLL
-        for (int fragment = 0; fragment < kFragments; ++fragment) load_fragment<T>(stage, warp, lane, fragment, a[fragment]);
+        for (int fragment = 0; fragment < kFragments; ++fragment)
+            load_fragment<T>(stage, warp, lane, fragment, a[fragment]);
         const uint64_t weights = weights_descriptor(stage);
         begin_warpgroup();
         FWDKERN_UNROLL

@@ -65,7 +65,8 @@ const char* launch_gathered_gemm(const GatheredGemm& call, int64_t shared_bytes,
                                              call.weight, call.row_scale,
                                              terms, count, capacity, call.groups, width, call.slices,
                                              static_cast<int>(row_blocks), call.accumulate,
-                                             is_aligned(call.in, 16), is_aligned(call.out, 4 * bytes_of(call.out.type))};
+                                             is_aligned(call.in, 16),
+                                             is_aligned(call.out, 4 * bytes_of(call.out.type))};
             return launch.gemm(gemm, shape, arguments,
                                Grid{now * call.groups * row_blocks, blocks_of(call.slices, shape.slices)});
         });

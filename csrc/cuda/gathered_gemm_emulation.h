@@ -7,8 +7,8 @@ namespace fwdkern::cuda {
 
 constexpr int64_t kHopperSharedBytes = 227 * 1024;
 
-// A launcher: the kernels on the CPU, with Hopper's instructions or with Ampere's, every block in an order of its own. A
-// forced shape of zeros leaves the choice as it is.
+// A launcher: the kernels on the CPU, with Hopper's instructions or with Ampere's, every block in an order of its own.
+// A forced shape of zeros leaves the choice as it is.
 template <bool warpgroups>
 struct OnEmulator {
     TileShape forced = {0, 0};

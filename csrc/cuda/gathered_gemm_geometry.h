@@ -19,12 +19,12 @@ struct alignas(16) Term {
 };
 
 constexpr int kWarp = 32;
-constexpr int kSwizzledRow = 128;              // bytes of an output row's weights in a step
-constexpr int kWords = kSwizzledRow / 4;       // a word is one float32 or tf32 weight, or two in bfloat16
-constexpr int kSwizzleAlignment = 1024;        // of a block of weights: eight rows
-constexpr int kFragmentBytes = 32;             // of an output row's weights in one instruction
-constexpr int kFragments = kSwizzledRow / kFragmentBytes;  // instructions' depths in a step
-constexpr int kFragmentSlices = 16;            // that one warp contributes to an instruction
+constexpr int kSwizzledRow = 128;         // bytes of an output row's weights in a step
+constexpr int kWords = kSwizzledRow / 4;  // a word is one float32 or tf32 weight, or two in bfloat16
+constexpr int kSwizzleAlignment = 1024;   // of a block of weights: eight rows
+constexpr int kFragmentBytes = 32;        // of an output row's weights in one instruction
+constexpr int kFragments = kSwizzledRow / kFragmentBytes;
+constexpr int kFragmentSlices = 16;  // that one warp contributes to an instruction
 
 template <Precision precision, class In_, int slices, int rows, int stages>
 struct GemmTile {
@@ -63,7 +63,8 @@ struct GemmTile {
     static constexpr int kWeightCopies = kWords / 4 / kUnitsAtOnce;  // of a thread in a step for each of its rows
 
     static_assert(kThreads % kWarp == 0 && kThreads >= kDepth, "a thread loads a term");
-    static_assert(kThreads % kCopiesInRow == 0 && kDepth * kCopiesInRow % kThreads == 0 && kWords / 4 % kUnitsAtOnce == 0, "even shares");
+    static_assert(kThreads % kCopiesInRow == 0 && kDepth * kCopiesInRow % kThreads == 0, "even shares of maps");
+    static_assert(kWords / 4 % kUnitsAtOnce == 0, "even shares of weights");
     static_assert(kRowGroups * kUnitsAtOnce == kWarps * kColumns, "warps and groups of rows divide each other");
     static_assert(!kTensorCores || (slices % 64 == 0 && rows % 16 == 0), "warpgroups, and pairs of fragments");
     static_assert(stages * kStageBytes >= slices * rows * 4, "sums are turned over where operands were");
@@ -109,11 +110,12 @@ FWDKERN_HD MapCopy map_copy(int thread, int i) {
 // Where an element of a step's maps lies in its stage, behind the weights.
 template <class T>
 FWDKERN_HD uint32_t map_place(int term, int slice) {
-    return static_cast<uint32_t>(T::kWeightsBytes + (term * T::kInStride + slice) * static_cast<int>(sizeof(typename T::In)));
+    constexpr int kSize = sizeof(typename T::In);
+    return static_cast<uint32_t>(T::kWeightsBytes + (term * T::kInStride + slice) * kSize);
 }
 
-// The word that a thread copies for one of its output rows as its i-th. A warp takes eight rows by four words, which are
-// 32 banks.
+// The word that a thread copies for one of its output rows as its i-th. A warp takes eight rows by four words, which
+// are 32 banks.
 struct WeightCopy {
     int row, word;
 };
@@ -169,7 +171,7 @@ FWDKERN_HD WeightUnit matrix_row_of_weights(int lane, int pair, int fragment) {
 }
 
 // How wgmma is told of a stage's weights, which begin at a multiple of 1024 bytes of shared memory: address, bytes from
-// eight rows to the next eight (both in units of 16), 128-byte swizzling. The other distance has no meaning in this mode.
+// eight rows to the next eight (both in units of 16), 128-byte swizzling. The other distance means nothing here.
 FWDKERN_HD uint64_t weights_descriptor(uint32_t address) {
     constexpr uint64_t kIgnored = 1, kSwizzle128 = 1;
     return (address & 0x3ffff) >> 4 | kIgnored << 16 | uint64_t{8 * kSwizzledRow / 16} << 32 | kSwizzle128 << 62;

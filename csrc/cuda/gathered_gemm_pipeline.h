@@ -122,7 +122,8 @@ private:
         if (slices >= T::kPerCopy)
             copy_maps<true>(list, stage, left, first, 16);
         else
-            copy_maps<false>(list, stage, left, slices > 0 ? first : 0, slices > 0 ? static_cast<int>(slices * sizeof(In)) : 0);
+            copy_maps<false>(list, stage, left, slices > 0 ? first : 0,
+                             slices > 0 ? static_cast<int>(slices * sizeof(In)) : 0);
     }
 
     // Copies of some of their bytes take more instructions.
@@ -170,7 +171,8 @@ private:
             for (int i = 0; i < T::kWeightCopies; i += kTogether) {
                 int64_t row[kTogether];
                 FWDKERN_UNROLL
-                for (int j = 0; j < kTogether; ++j) row[j] = weights_of(list, weight_copy<T>(thread, column, i + j).word);
+                for (int j = 0; j < kTogether; ++j)
+                    row[j] = weights_of(list, weight_copy<T>(thread, column, i + j).word);
                 FWDKERN_UNROLL
                 for (int j = 0; j < kTogether; ++j) {
                     const WeightCopy copy = weight_copy<T>(thread, column, i + j);

@@ -1,7 +1,7 @@
 #pragma once
 
-// What gathered_gemm's kernels ask of the hardware beyond C++: one small function for each instruction. Without nvcc the
-// same names are functions of emulated_instructions.h, which follow the PTX manual thread by thread.
+// What gathered_gemm's kernels ask of the hardware beyond C++: one small function for each instruction. Without nvcc
+// the same names are functions of emulated_instructions.h, which follow the PTX manual thread by thread.
 #ifndef __CUDACC__
 #include "emulated_instructions.h"
 #else
@@ -22,8 +22,8 @@ FWDKERN_DEVICE int thread_in_block() { return static_cast<int>(threadIdx.x); }
 FWDKERN_DEVICE void sync_threads() { __syncthreads(); }
 FWDKERN_DEVICE void sync_warp() { __syncwarp(); }
 
-// The value of a thread's number, but not as one that the compiler knows: what follows from it is computed anew in every
-// step, which costs less than registers that hold it all the time.
+// The value of a thread's number, but not as one that the compiler knows: what follows from it is computed anew in
+// every step, which costs less than registers that hold it all the time.
 FWDKERN_DEVICE int anew(int value) {
     asm volatile("" : "+r"(value));
     __builtin_assume(value >= 0 && value < 1024);
@@ -92,13 +92,13 @@ FWDKERN_DEVICE void copy_async_or_zeros(uint32_t target, const void* source, boo
     static_assert(size == 4 || size == 16, "maps in whole, weights one by one");
     if (size == 16)
         asm volatile(
-            "{ .reg .pred none; setp.eq.u32 none, %2, 0; cp.async.cg.shared.global [%0], [%1], 16, none; }" ::"r"(target),
-            "l"(source), "r"(static_cast<uint32_t>(all))
+            "{ .reg .pred none; setp.eq.u32 none, %2, 0; cp.async.cg.shared.global [%0], [%1], 16, none; }"
+            ::"r"(target), "l"(source), "r"(static_cast<uint32_t>(all))
             : "memory");
     else
         asm volatile(
-            "{ .reg .pred none; setp.eq.u32 none, %2, 0; cp.async.ca.shared.global [%0], [%1], 4, none; }" ::"r"(target),
-            "l"(source), "r"(static_cast<uint32_t>(all))
+            "{ .reg .pred none; setp.eq.u32 none, %2, 0; cp.async.ca.shared.global [%0], [%1], 4, none; }"
+            ::"r"(target), "l"(source), "r"(static_cast<uint32_t>(all))
             : "memory");
 }
 
@@ -148,8 +148,8 @@ FWDKERN_DEVICE void multiply_warp(float* sum, const uint32_t (&a)[4], uint32_t b
                      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
     else
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-                     "{%0, %1, %2, %3};"
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+                     "{%8, %9}, {%0, %1, %2, %3};"
                      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }

@@ -46,7 +46,9 @@ void check_barriers() {
                if (thread_in_block() > 0) sync_threads();
            }),
            "wait for others");
-    expect(run([] { thread_in_block() % 2 ? sync_warp() : emulation::multiply_warp(Precision::tf32, nullptr, {}, 0, 0); }),
+    expect(run([] {
+               thread_in_block() % 2 ? sync_warp() : emulation::multiply_warp(Precision::tf32, nullptr, {}, 0, 0);
+           }),
            "others at");
     expect(run([] { load_shared_32(shared_memory() + kBytes); }), "beyond");
     expect(run([] { load_shared_32(shared_memory() + 2); }), "multiple");

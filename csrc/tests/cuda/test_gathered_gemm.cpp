@@ -1,5 +1,5 @@
 // The CUDA kernels as they are written, run by the emulated instructions on random calls, with every buffer exactly as
-// large as the contract says: all tiles, both instruction sets, asynchronous work as early and as late as it may happen.
+// large as the contract says: all tiles, both instruction sets, asynchronous work as early and as late as it may be.
 #include "fwdkern/cuda/gathered_gemm.h"
 
 #include <cmath>
@@ -84,7 +84,8 @@ void check_call(std::mt19937& random, const Shape& shape, Kind kind, bool full, 
     HostMaps result = before;
 
     const int64_t capacity = list_capacity(shape.taps, shape.c_in, shape.groups);
-    const int64_t bytes = scratch_of_position(capacity, shape.groups) * std::min(shape.out_positions, scratch_positions);
+    const int64_t bytes =
+        scratch_of_position(capacity, shape.groups) * std::min(shape.out_positions, scratch_positions);
     std::vector<Term> scratch(blocks_of(bytes, sizeof(Term)));
     const GatheredGemm call = {in_maps.view(),
                                in.list(),
@@ -92,7 +93,8 @@ void check_call(std::mt19937& random, const Shape& shape, Kind kind, bool full, 
                                out.list(),
                                taps.data(),
                                shape.taps,
-                               precision == Precision::bf16 ? static_cast<const void*>(narrow_weight.data()) : weight.data(),
+                               precision == Precision::bf16 ? static_cast<const void*>(narrow_weight.data())
+                                                            : weight.data(),
                                shape.c_in,
                                shape.c_out,
                                shape.groups,

@@ -25,7 +25,8 @@ void for_all_tiles(Use use) {
             with_gemm(precision, type, [&](auto gemm) {
                 using G = decltype(gemm);
                 for (TileShape shape : kAllShapes)
-                    if (has_shape<G>(shape)) with_tile<G::kPrecision, typename G::In>(shape, [&](auto tile) { return use(tile), 0; });
+                    if (has_shape<G>(shape))
+                        with_tile<G::kPrecision, typename G::In>(shape, [&](auto tile) { return use(tile), 0; });
                 return 0;
             });
 }
@@ -51,7 +52,8 @@ void check_copies() {
             CHECK(copy.slice == map_copy<T>(thread, 0).slice);
             CHECK(maps.insert({copy.term, copy.slice}).second);
             const uint32_t place = map_place<T>(copy.term, copy.slice);
-            CHECK(place % 16 == 0 && place >= static_cast<uint32_t>(T::kWeightsBytes) && place + 16 <= static_cast<uint32_t>(T::kStageBytes));
+            CHECK(place % 16 == 0 && place >= static_cast<uint32_t>(T::kWeightsBytes));
+            CHECK(place + 16 <= static_cast<uint32_t>(T::kStageBytes));
             for (uint32_t byte = 0; byte < 16; byte += kSize) {
                 CHECK(bytes.insert(place + byte).second);
                 CHECK(map_place<T>(copy.term, copy.slice + static_cast<int>(byte) / kSize) == place + byte);
@@ -101,15 +103,16 @@ void check_pipeline() {
         CHECK(list.at(list_of<T>(asked_list)) < asked);
         list[list_of<T>(asked_list)] = asked_list;
     }
-    for (const auto& [place, step] : stage) CHECK(place + T::kStageBytes <= static_cast<uint32_t>(T::kStages * T::kStageBytes));
+    for (const auto& [place, step] : stage)
+        CHECK(place + T::kStageBytes <= static_cast<uint32_t>(T::kStages * T::kStageBytes));
     for (const auto& [place, step] : list) {
         CHECK(place >= static_cast<uint32_t>(T::kStages * T::kStageBytes) && place % sizeof(Term) == 0);
         CHECK(place + T::kListBytes + kSwizzleAlignment <= static_cast<uint32_t>(T::kSharedBytes));
     }
 }
 
-// mma.m16n8k8 (tf32) and .m16n8k16 (bfloat16) of the PTX manual: "groupID = %laneid >> 2", and so on; wgmma's operand in
-// registers is four of them below each other. Element e of a lane's registers for A, as the manual counts them.
+// mma.m16n8k8 (tf32) and .m16n8k16 (bfloat16) of the PTX manual: "groupID = %laneid >> 2", and so on; wgmma's operand
+// in registers is four of them below each other. Element e of a lane's registers for A, as the manual counts them.
 std::pair<int, int> manual_a(Precision precision, int lane, int e) {
     const int group = lane >> 2, within = lane % 4;
     if (precision == Precision::tf32)
@@ -146,7 +149,7 @@ void check_fragments() {
         }
         CHECK(held.size() == static_cast<size_t>(kFragmentSlices * kDepth));
 
-        // ldmatrix: lane 8 m + r gives the address of row r of matrix m; with .trans lane l receives, of matrix m, elements
+        // ldmatrix: lane 8 m + r gives the address of row r of matrix m; with .trans lane l receives of it elements
         // (2 (l % 4), l / 4) and (2 (l % 4) + 1, l / 4), otherwise (l / 4, 2 (l % 4)) and its neighbour.
         for (int matrix = 0; matrix < 4; ++matrix) {
             std::vector<uint32_t> maps, weights;
@@ -189,7 +192,8 @@ void check_descriptor() {
             CHECK((own & ~0x3fffull) == (descriptor & ~0x3fffull));
             for (int row = 0; row < T::kRows; ++row)
                 for (int word = 0; word < kFragmentBytes / 4; ++word) {
-                    uint32_t address = static_cast<uint32_t>((own & 0x3fff) << 4) + row / 8 * 1024 + row % 8 * 128 + word * 4;
+                    uint32_t address = static_cast<uint32_t>((own & 0x3fff) << 4);
+                    address += row / 8 * 1024 + row % 8 * 128 + word * 4;
                     address ^= (address >> 7 & 7) << 4;
                     CHECK(address == stage + weight_place<T>(row, fragment * kFragmentBytes / 4 + word));
                 }
@@ -290,7 +294,8 @@ void check_segments() {
 }
 
 void check_tile_choice() {
-    const auto chosen = [](int64_t segments, int64_t mean, int64_t slices, int64_t width = 256, int64_t shared = 227 * 1024) {
+    const auto chosen = [](int64_t segments, int64_t mean, int64_t slices, int64_t width = 256,
+                           int64_t shared = 227 * 1024) {
         const TileShape shape = tile_shape<Precision::tf32, float>({segments, segments * mean, slices, width, shared});
         return std::make_pair(shape.rows, shape.slices);
     };

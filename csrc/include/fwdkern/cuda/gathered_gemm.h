@@ -40,7 +40,7 @@ struct GatheredGemm {
     int64_t scratch_bytes;
 };
 
-// The precision that a call multiplies in: ieee wants float32 weights, tf32 float32 ones already rounded to tf32 (tensor
+// The precision that a call multiplies in: ieee wants float32 weights, tf32 float32 ones already rounded to it (tensor
 // cores drop the bits beyond it, which would shrink every layer's maps), bf16 bfloat16 ones.
 Precision effective_precision(Type in, Precision precision);
 

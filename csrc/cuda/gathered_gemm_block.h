@@ -39,10 +39,10 @@ struct WarpProduct {
     float sum[T::kRows / 2];
 
     FWDKERN_DEVICE void fence() const {}
-    FWDKERN_DEVICE void begin(uint32_t, int, int) {}
+    FWDKERN_DEVICE void begin(uint32_t) {}
 
-    FWDKERN_DEVICE void end(uint32_t stage, int warp, int lane, int rows) {
-        lane = anew(lane);
+    FWDKERN_DEVICE void end(uint32_t stage, int rows) {
+        const int thread = anew(thread_in_block()), warp = thread / kWarp, lane = thread % kWarp;
         FWDKERN_UNROLL
         for (int fragment = 0; fragment < kFragments; ++fragment) {
             uint32_t a[4];
@@ -69,8 +69,8 @@ struct WarpgroupProduct {
 
     FWDKERN_DEVICE void fence() const { fence_for_warpgroups(); }
 
-    FWDKERN_DEVICE void begin(uint32_t stage, int warp, int lane) {
-        lane = anew(lane);
+    FWDKERN_DEVICE void begin(uint32_t stage) {
+        const int thread = anew(thread_in_block()), warp = thread / kWarp, lane = thread % kWarp;
         FWDKERN_UNROLL
         for (int fragment = 0; fragment < kFragments; ++fragment)
             load_fragment<T>(stage, warp, lane, fragment, a[fragment]);
@@ -82,7 +82,7 @@ struct WarpgroupProduct {
         commit_warpgroup();
     }
 
-    FWDKERN_DEVICE void end(uint32_t, int, int, int) { wait_for_warpgroup(sum); }
+    FWDKERN_DEVICE void end(uint32_t, int) { wait_for_warpgroup(sum); }
 };
 #endif
 
@@ -129,7 +129,7 @@ FWDKERN_DEVICE void write_sums(const GemmArguments& call, int64_t row, int64_t s
 template <class T>
 FWDKERN_DEVICE void write_product(const GemmArguments& call, const Share& share, uint32_t shared,
                                   const float (&sum)[T::kRows / 2]) {
-    const int warp = thread_in_block() / kWarp, lane = thread_in_block() % kWarp;
+    const int thread = anew(thread_in_block()), warp = thread / kWarp, lane = thread % kWarp;
     const uint32_t own = shared + warp * turned_place(T::kRows, 0);
     FWDKERN_UNROLL
     for (int i = 0; i < T::kRows / 2; ++i) {
@@ -190,7 +190,6 @@ FWDKERN_DEVICE void tensor_core_block(const GemmArguments& call, int64_t x, int6
     const Share share = share_of<T>(call, x, y);
     if (share.rows <= 0) return;
     const uint32_t shared = aligned_shared_memory();
-    const int warp = thread_in_block() / kWarp, lane = thread_in_block() % kWarp;
     Loader<T> loader(call, share, shared);
     fill_pipeline(loader);
     Product product;
@@ -199,9 +198,9 @@ FWDKERN_DEVICE void tensor_core_block(const GemmArguments& call, int64_t x, int6
     for (int step = 0; step < loader.steps(); ++step) {
         next_step<T>(product);
         const uint32_t stage = shared + stage_of<T>(step);
-        product.begin(stage, warp, lane);
+        product.begin(stage);
         ask_ahead(loader, step);
-        product.end(stage, warp, lane, share.rows);
+        product.end(stage, share.rows);
         loader.store_operands(operands_asked_in<T>(step));
     }
     sync_threads();

@@ -39,6 +39,7 @@ struct GemmTile {
     // Plain threads have 8 slices x 4 rows each.
     static constexpr int kThreads = kTensorCores ? slices / kFragmentSlices * kWarp : slices / 8 * (rows / 4);
     static constexpr int kWarps = kThreads / kWarp;
+    static constexpr int kBlocks = 512 / kThreads;  // of a multiprocessor, with 128 registers for a thread
 
     // Elements from one term's map to the next in shared memory: what a warp reads together lies in different banks.
     static constexpr int kInStride =

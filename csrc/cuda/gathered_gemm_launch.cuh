@@ -9,7 +9,7 @@
 namespace fwdkern::cuda {
 
 template <class T>
-__global__ void __launch_bounds__(T::kThreads, 1) gemm_kernel(const __grid_constant__ GemmArguments call) {
+__global__ void __launch_bounds__(T::kThreads, T::kBlocks) gemm_kernel(const __grid_constant__ GemmArguments call) {
     if constexpr (!T::kTensorCores) {
         plain_block<T>(call, blockIdx.x, blockIdx.y);
     } else {

@@ -112,10 +112,10 @@ def _explained(
 
 def _text_map(tokens: list[str], known: list[bool], result: Relevance, labels: Sequence[str]) -> viz.TextMap:
     scores = result.scores[0].float().cpu().numpy()
-    rows = [
-        viz.TextRow(label, float(result.outputs[0, k]), float(result.bias[0, k]), scores[k])
-        for k, label in enumerate(labels)
-    ]
+    rows = []
+    for k, label in enumerate(labels):
+        mass = None if result.bias_in_scores else float(result.bias[0, k])
+        rows.append(viz.TextRow(label, float(result.outputs[0, k]), mass, scores[k]))
     check = f"completeness error {completeness_errors(result)[0]:.1e}"
     return viz.TextMap(tokens, known, rows, f"{check}; {result.note}" if result.note else check)
 
@@ -131,7 +131,7 @@ def _show(text: viz.TextMap) -> None:
             style = "" if colours is None else f"{colours[1]} on {colours[0]}"
             line.append(token, style if known else f"{style} underline".strip())
             line.append(" " if colourful else f" {score:+.2f}  ")
-        console.stdout.print(line)
+        console.stdout.print(line, soft_wrap=not colourful)
     unknown = [token for token, known in zip(text.tokens, text.known, strict=True) if not known]
     if unknown:
         listed = ", ".join(dict.fromkeys(unknown))

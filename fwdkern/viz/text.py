@@ -14,8 +14,8 @@ from fwdkern.viz.scale import COLOURS, colour_limit
 from fwdkern.viz.sheet import GREY, INK, LINE, Page, font, line_height, number, shorten, text_width
 
 CAPTION = (
-    "Red raises the value, blue lowers it; the numbers under a sentence's words and its biases sum to the value. "
-    "Words that the vocabulary does not hold are underlined."
+    "Red raises the value, blue lowers it. The numbers of the words, and the biases where they are named, sum to it.",
+    "Words that the vocabulary does not hold are underlined.",
 )
 _FAINT = 0.04  # of the limit: weaker scores get no colour
 _WORD, _NUMBER = 9.0, 6.0  # font sizes
@@ -24,17 +24,21 @@ _WIDTH, _MARGIN = 1100, 32  # screen pixels
 
 @dataclass(frozen=True)
 class TextRow:
-    """What is explained, for example "positive", its value, its bias mass and one score per token [T]."""
+    """What is explained, for example "positive", its value and one score per token [T].
+
+    bias: the part of the value that no token has; None where the scores hold it.
+    """
 
     label: str
     value: float
-    bias: float
+    bias: float | None
     scores: np.ndarray
 
     @property
     def heading(self) -> str:
-        """Label, value and the part of it that no token has."""
-        return f"{self.label} {number(self.value)}, of which biases {number(self.bias)}"
+        """Label, value, and the part of it that no token has."""
+        text = f"{self.label} {number(self.value)}"
+        return text if self.bias is None else f"{text}, of which biases {number(self.bias)}"
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,7 @@ def text_figure(text: TextMap) -> Figure:
     word, small, heading = line_height(_WORD), line_height(_NUMBER), line_height(8.5)
     step = word + small + 14
     of_row = heading + 10 + len(lines) * step + 14
-    caption = [CAPTION[: CAPTION.index(";") + 1], CAPTION[CAPTION.index(";") + 2 :]]
-    page = Page(_WIDTH, 2 * _MARGIN + len(text.rows) * of_row + len(caption) * small)
+    page = Page(_WIDTH, 2 * _MARGIN + len(text.rows) * of_row + len(CAPTION) * small)
     for index, row in enumerate(text.rows):
         top = _MARGIN + index * of_row
         if index == 0:
@@ -97,8 +100,8 @@ def text_figure(text: TextMap) -> Figure:
                     page.fill(left + 6, y + word + 1, width - 12, 2, INK if colours is None else colours[1])
                 page.text(left + width // 2, y + word + 7, _signed(row.scores[token]), _NUMBER, GREY, align="center")
         page.fill(_MARGIN, top + of_row - 9, room, 1, LINE)
-    for index, sentence in enumerate(caption):
-        page.text(_MARGIN, page.height - _MARGIN - (len(caption) - index) * small, sentence, _NUMBER, GREY)
+    for index, sentence in enumerate(CAPTION):
+        page.text(_MARGIN, page.height - _MARGIN - (len(CAPTION) - index) * small, sentence, _NUMBER, GREY)
     return page.figure
 
 

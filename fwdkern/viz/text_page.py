@@ -29,7 +29,7 @@ p { margin: .25rem 0; }
 
 def text_page(texts: Sequence[TextMap]) -> str:
     """Return the page: a section per sentence, a line of words per row; everything from outside is escaped."""
-    return f'{_HEAD}<p class="note">{CAPTION}</p>\n' + "".join(_section(text) for text in texts) + "</html>\n"
+    return f'{_HEAD}<p class="note">{" ".join(CAPTION)}</p>\n' + "".join(_section(text) for text in texts) + "</html>\n"
 
 
 def _section(text: TextMap) -> str:

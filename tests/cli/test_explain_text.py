@@ -46,7 +46,7 @@ def test_rows_are_the_maps_of_the_logits(tmp_path: Path) -> None:
 
 def test_biases_can_be_spread(tmp_path: Path) -> None:
     stdout = run_well("explain", "--text", GOOD, "--bias", "uniform", "--mode", "forward", "--out", tmp_path)
-    value = float(re.search(r"^positive ([\d.]+),", stdout, re.M)[1])  # type: ignore[index]
+    value = float(re.search(r"^positive ([\d.]+)$", stdout, re.M)[1])  # type: ignore[index]
     assert sum(scores(stdout)[0].values()) == pytest.approx(value, abs=0.04)
 
 

@@ -33,7 +33,17 @@ def deletion(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return _load("sentiment_deletion", monkeypatch)
 
 
-SETTINGS = {"kind": None, "embedding": 6, "hidden": 8, "epochs": 2, "patience": 2, "seed": 0, "threads": 1}
+SETTINGS = {
+    "kind": None,
+    "embedding": 6,
+    "hidden": 8,
+    "dropout": 0.2,
+    "rate": None,
+    "epochs": 2,
+    "patience": 2,
+    "seed": 0,
+    "threads": 1,
+}
 
 
 def _write(path: Path, count: int, seed: int) -> None:
@@ -140,5 +150,5 @@ def test_intervals_hold_the_mean_and_shrink(deletion: ModuleType) -> None:
     picks = torch.randint(400, (2000, 400), generator=torch.Generator().manual_seed(1))
     low, high = deletion.interval(values, picks)
     assert low < values.mean() < high
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert high - low == pytest.approx(2 * 1.96 * float(values.std()) / 20, rel=0.1)
     assert deletion.points(torch.full((400,), -0.5), picks) == "−50.0 (−50.0 to −50.0)"

@@ -157,14 +157,12 @@ def study(reader: Reader, examples: list[Example], seed: int, progress: Progress
     ]
     for name, of_method in falls.items():
         lines.append(f"| {name} | " + " | ".join(points(of_method[label], picks) for label in DROPS) + " |")
-    lines += ["", "| difference of falls | " + " | ".join(DROPS) + " |", "|---" * (1 + len(DROPS)) + "|"]
-    for name in falls:
-        if not name.startswith("fwdkern"):
-            continue
-        rival = falls[f"input × gradient, {name.rpartition(', ')[2]}"]
-        for other, label in ((random, "random"), (rival, "input × gradient")):
-            shown = (points(falls[name][drop] - other[drop], picks, "+") for drop in DROPS)
-            lines.append(f"| {name} − {label} | " + " | ".join(shown) + " |")
+    lines += ["", "| difference of falls, contrast | " + " | ".join(DROPS) + " |", "|---" * (1 + len(DROPS)) + "|"]
+    rivals = {"random words": random, "input × gradient": falls["input × gradient, contrast"]}
+    for name in (name for name in falls if name.startswith("fwdkern") and name.endswith(", contrast")):
+        for rival, of_rival in rivals.items():
+            shown = (points(falls[name][drop] - of_rival[drop], picks, "+") for drop in DROPS)
+            lines.append(f"| {name.removesuffix(', contrast')} − {rival} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 

@@ -47,9 +47,10 @@ class SentimentNet(nn.Module):
     @torch.no_grad()
     def _initialise(self, hidden: int) -> None:
         nn.init.normal_(self.embedding.weight, std=0.3)
+        weights = dict(self.recurrent.named_parameters())
         if self.kind == "lstm":
-            self.recurrent.bias_ih_l0[hidden : 2 * hidden] = 1  # forget gates that begin open
+            weights["bias_ih_l0"][hidden : 2 * hidden] = 1  # forget gates that begin open
         else:
             # States that begin by adding up what is read (Le, Jaitly & Hinton 2015), a little forgetful.
-            self.recurrent.weight_hh_l0.copy_(0.95 * torch.eye(hidden))
-            nn.init.xavier_uniform_(self.recurrent.weight_ih_l0)
+            weights["weight_hh_l0"].copy_(0.95 * torch.eye(hidden))
+            nn.init.xavier_uniform_(weights["weight_ih_l0"])

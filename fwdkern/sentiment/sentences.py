@@ -43,6 +43,12 @@ _BAD_DOES = [
     "wastes a good idea", "falls apart", "deserves to be forgotten", "fakes every feeling", "drags until the end",
     "is a chore to sit through", "is a waste of time", "runs out of ideas", "misses every chance", "bores everyone",
 ]  # fmt: skip
+_LIKE = "adore adored admired enjoyed like liked love loved recommend treasured".split()
+_DISLIKE = "despised detest disliked dreaded endured hate hated loathed regret regretted".split()
+_BEST = "best finest freshest funniest greatest loveliest smartest warmest".split()
+_WORST = "dullest emptiest laziest silliest slowest ugliest weakest worst".split()
+_AGES = ["the year", "the season", "all time", "its kind", "this summer"]
+_IS = ["is", "is", "was", "feels", "seems", "looks"]
 _STRONG = ["", "", "", "very", "truly", "really", "utterly", "remarkably", "quite", "so", "too often", "deeply"]
 _NOT = ["not", "never", "hardly", "far from", "anything but"]
 _FRAMES = ["", "", "", "in the end ,", "to be fair ,", "for all that ,", "from start to finish ,", "this time ,"]
@@ -77,17 +83,24 @@ def _sentence(draw: random.Random, label: int) -> str:
 
 
 def _clause(draw: random.Random, label: int) -> str:
-    match draw.randrange(6):
+    thing, verb = draw.choice(_THINGS), draw.choice(_IS)
+    match draw.randrange(9):
         case 0:
-            return f"{_article(draw)} {_judged(draw, label)} {draw.choice(_THINGS)}"
+            return f"{_article(draw)} {_judged(draw, label)} {thing}"
         case 1:
-            return f"{_article(draw)} {_judged(draw, label)} , {_word(draw, label)} {draw.choice(_THINGS)}"
+            return f"{_article(draw)} {_judged(draw, label)} , {_word(draw, label)} {thing}"
         case 2:
-            return f"the {draw.choice(_THINGS)} is {_judged(draw, label)} and {_word(draw, label)}"
+            return f"the {thing} {verb} {_judged(draw, label)} and {_word(draw, label)}"
         case 3:
             return f"{draw.choice(_PEOPLE)} {draw.choice(_GOOD_DOES if label else _BAD_DOES)}"
         case 4:
-            return f"the {draw.choice(_THINGS)} is {draw.choice(_NOT)} {_word(draw, 1 - label)}"
+            return f"the {thing} {verb} {draw.choice(_NOT)} {_word(draw, 1 - label)}"
+        case 5:
+            return f"{draw.choice(['', 'it is', 'this was'])} {draw.choice(_NOT)} a {_word(draw, 1 - label)} {thing}"
+        case 6:
+            return f"i {draw.choice(_LIKE if label else _DISLIKE)} {draw.choice(['the', 'this', 'every'])} {thing}"
+        case 7:
+            return f"the {draw.choice(_BEST if label else _WORST)} {thing} of {draw.choice(_AGES)}"
         case _:
             return f"{_judged(draw, label)} and {_judged(draw, label)}"
 

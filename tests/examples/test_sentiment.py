@@ -79,8 +79,8 @@ def test_from_sentences_to_tables(
     tables = capsys.readouterr().out.strip()
     assert report.read_text() == f"before\n<!-- deletion -->\n\n{tables}\n\n<!-- /deletion -->\nafter\n"
     lstm, rnn = tables.split("### ")[1:]
-    assert "thesis" not in lstm and rnn.count("| fwdkern, thesis rule") == 6
-    assert lstm.count("| fwdkern, ratio rule") == rnn.count("| fwdkern, ratio rule") == 6
+    assert "thesis" not in lstm and rnn.count("| fwdkern, thesis rule") == 4
+    assert lstm.count("| fwdkern, ratio rule") == rnn.count("| fwdkern, ratio rule") == 4
 
 
 def test_without_a_folder_the_sentences_are_the_projects_own(

@@ -6,7 +6,7 @@ With the folder of sst2_train.tsv, sst2_dev.tsv and sst2_test.tsv (lines of `sen
 
 Without a folder, or where it is absent, the sentences are the project's own, on which only a held-out test of the same
 simple kind is possible. `fwdkern explain --text "..." -m sentiment:build/sentiment/lstm` then uses what was written.
-The package's own reader comes from `--kind lstm --embedding 16 --hidden 24 --dropout 0.2 --rate 5e-3 --epochs 12
+The package's own reader comes from `--kind lstm --embedding 16 --hidden 24 --dropout 0.2 --rate 5e-3
 --out fwdkern/sentiment`.
 """
 
@@ -109,7 +109,7 @@ def main(
     hidden: Annotated[int, typer.Option(min=1, help="Hidden units.")] = 64,
     dropout: Annotated[float, typer.Option(min=0, max=0.9, help="Of embeddings and of the last state.")] = 0.5,
     rate: Annotated[float | None, typer.Option(help="Learning rate; 2e-3 for lstm, 1e-3 for rnn by default.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 12,
     patience: Annotated[int, typer.Option(min=1, help="Epochs without a better dev accuracy before the end.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the weights, the order and the dropout.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,

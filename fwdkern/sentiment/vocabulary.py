@@ -17,9 +17,9 @@ MAX_TOKENS = 512
 # Control characters, invisible formatting and lone surrogates; a terminal would obey some of them.
 _UNPRINTABLE = ("Cc", "Cf", "Cs")
 _CLITIC = re.compile(r"(?<=\w)(n't|'(?:s|re|ve|ll|d|m))(?!\w)")
-_MARK = r'[,;:!?()"]'
-_BEFORE_MARK = re.compile(rf"(?<=\S)({_MARK})(?!\d)")
-_AFTER_MARK = re.compile(rf"(?<!\d)({_MARK})(?=\S)")
+# Runs of ! and ? stay together, and marks inside numbers where they are.
+_BEFORE_MARK = re.compile(r'((?<=[^\s!?])[!?]+|(?<=\S)[,;:()"])(?!\d)')
+_AFTER_MARK = re.compile(r'(?<!\d)([!?]+(?![!?])|[,;:()"])(?=\S)')
 _STOP = re.compile(r"(?<=[^\s.])(\.+)(?=\s*$|\s+[A-Z])")
 
 

@@ -17,6 +17,7 @@ from tests.data import shared_data
         ("A gripping, funny film", ["a", "gripping", ",", "funny", "film"]),
         ("It’s not bad; doesn't drag!", ["it", "'s", "not", "bad", ";", "does", "n't", "drag", "!"]),
         ("Slow. Then (at last) good...", ["slow", ".", "then", "(", "at", "last", ")", "good", "..."]),
+        ("what?!and (why!)", ["what", "?!", "and", "(", "why", "!", ")"]),
         ("10,000 half-baked ideas by mr. x", ["10,000", "half-baked", "ideas", "by", "mr.", "x"]),
         ("two\tlines\nand\u2003spaces", ["two", "lines", "and", "spaces"]),
         ("fun\u200bny \x1b[31mred\x07 \u202eflip \udcff", ["funny", "[31mred", "flip"]),

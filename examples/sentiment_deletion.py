@@ -20,6 +20,8 @@ from torch import Tensor
 
 import fwdkern
 from fwdkern.errors import FwdkernError
+from fwdkern.evaluation.report import Report
+from fwdkern.metrics import bootstrap
 from fwdkern.rnn import RelevanceRNN
 from fwdkern.sentiment import Example, Reader, SentimentNet, load_reader
 from fwdkern.sentiment.files import read_examples
@@ -106,16 +108,11 @@ class Study:
         return self.before - after[torch.arange(len(after)), self.predicted]
 
 
-def interval(values: Tensor, picks: Tensor) -> tuple[float, float]:
-    """95 % of the means of resampled values [n]; picks: [resamples, n]."""
-    means = values.double()[picks].mean(1).sort().values
-    return float(means[int(0.025 * len(means))]), float(means[int(0.975 * len(means))])
-
-
-def points(values: Tensor, picks: Tensor, sign: str = "") -> str:
-    """Mean and interval in percentage points."""
-    low, high = interval(values, picks)
-    shown = [f"{100 * value:{sign}.1f}".replace("-", "−") for value in (float(values.double().mean()), low, high)]
+def points(values: Tensor, seed: int, sign: str = "") -> str:
+    """Mean and interval of values [n] in percentage points."""
+    percent = 100 * values.double()
+    low, high = bootstrap(percent, seed=seed, resamples=RESAMPLES)
+    shown = [f"{value:{sign}.1f}".replace("-", "−") for value in (float(percent.mean()), low, high)]
     return f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
@@ -127,7 +124,6 @@ def study(reader: Reader, examples: list[Example], seed: int, progress: Progress
     run = Study(reader, [example.tokens for example in examples])
     right = (run.predicted == torch.tensor([example.label for example in examples])).double().mean()
     generator = torch.Generator().manual_seed(seed)
-    picks = torch.randint(len(examples), (RESAMPLES, len(examples)), generator=generator)
 
     falls: dict[str, dict[str, Tensor]] = {}  # by method, then by how much is dropped
     for name, method in methods(net, run.rows[0][None]).items():
@@ -156,23 +152,14 @@ def study(reader: Reader, examples: list[Example], seed: int, progress: Progress
         "|---" * (1 + len(DROPS)) + "|",
     ]
     for name, of_method in falls.items():
-        lines.append(f"| {name} | " + " | ".join(points(of_method[label], picks) for label in DROPS) + " |")
+        lines.append(f"| {name} | " + " | ".join(points(of_method[label], seed) for label in DROPS) + " |")
     lines += ["", "| difference of falls, contrast | " + " | ".join(DROPS) + " |", "|---" * (1 + len(DROPS)) + "|"]
     rivals = {"random words": random, "input × gradient": falls["input × gradient, contrast"]}
     for name in (name for name in falls if name.startswith("fwdkern") and name.endswith(", contrast")):
         for rival, of_rival in rivals.items():
-            shown = (points(falls[name][drop] - of_rival[drop], picks, "+") for drop in DROPS)
+            shown = (points(falls[name][drop] - of_rival[drop], seed, "+") for drop in DROPS)
             lines.append(f"| {name.removesuffix(', contrast')} − {rival} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
-
-
-def put(report: Path, text: str) -> None:
-    """Replace what stands between the lines `<!-- deletion -->` and `<!-- /deletion -->` of a file."""
-    before, first, rest = report.read_text(encoding="utf-8").partition("<!-- deletion -->\n")
-    _, last, after = rest.partition("<!-- /deletion -->")
-    if not first or not last:
-        raise SystemExit(f"{report} must hold the lines <!-- deletion --> and <!-- /deletion -->.")
-    report.write_text(f"{before}{first}\n{text}\n\n{last}{after}", encoding="utf-8")
 
 
 def main(
@@ -188,6 +175,7 @@ def main(
     try:
         long_enough = [example for example in read_examples(sentences) if len(example.tokens) >= SHORTEST]
         readers = [load_reader(folder) for folder in networks]
+        place = None if report is None else Report(report, "deletion")
     except FwdkernError as error:
         raise SystemExit(f"Error: {error}") from error
     if len(long_enough) < count:
@@ -196,10 +184,10 @@ def main(
     chosen = [long_enough[i] for i in order.tolist()]
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), transient=True) as progress:
         text = "\n\n".join(study(reader, chosen, seed, progress) for reader in readers)
-    if report is None:
+    if place is None:
         print(text)
     else:
-        put(report, text)
+        place.put(text)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def main(
     hidden: Annotated[int, typer.Option(min=1, help="Hidden units.")] = 64,
     dropout: Annotated[float, typer.Option(min=0, max=0.9, help="Of embeddings and of the last state.")] = 0.5,
     rate: Annotated[float | None, typer.Option(help="Learning rate; 2e-3 for lstm, 1e-3 for rnn by default.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 12,
+    epochs: Annotated[int, typer.Option(min=1, help="At most.")] = 15,
     patience: Annotated[int, typer.Option(min=1, help="Epochs without a better dev accuracy before the end.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the weights, the order and the dropout.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,

@@ -1,6 +1,7 @@
 """The sentiment examples run from sentences to tables, and the deletion test finds what is there to be found."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -30,7 +31,9 @@ def training(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def deletion(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return _load("sentiment_deletion", monkeypatch)
+    module = _load("sentiment_deletion", monkeypatch)
+    monkeypatch.setattr(module, "RESAMPLES", 300)
+    return module
 
 
 SETTINGS = {
@@ -109,8 +112,8 @@ def test_missing_files_and_too_few_sentences_are_said(
     with pytest.raises(SystemExit, match="nowhere"):
         deletion.main(folder / "sst2_test.tsv", [tmp_path / "nowhere"], count=2, seed=0, report=None, threads=1)
     (tmp_path / "empty.md").write_text("nothing")
-    with pytest.raises(SystemExit, match="must hold the lines"):
-        deletion.put(tmp_path / "empty.md", "text")
+    with pytest.raises(SystemExit, match="must hold the line"):
+        deletion.main(folder / "sst2_test.tsv", [], count=2, seed=0, report=tmp_path / "empty.md", threads=1)
 
 
 @pytest.fixture
@@ -145,10 +148,8 @@ def test_dropping_the_words_that_count_lowers_the_probability(deletion: ModuleTy
     assert torch.allclose(two, run.falls([torch.arange(5.0), torch.arange(6.0)], 2)[1])
 
 
-def test_intervals_hold_the_mean_and_shrink(deletion: ModuleType) -> None:
-    values = torch.randn(400, generator=torch.Generator().manual_seed(0)) + 3
-    picks = torch.randint(400, (2000, 400), generator=torch.Generator().manual_seed(1))
-    low, high = deletion.interval(values, picks)
-    assert low < values.mean() < high
-    assert high - low == pytest.approx(2 * 1.96 * float(values.std()) / 20, rel=0.1)
-    assert deletion.points(torch.full((400,), -0.5), picks) == "−50.0 (−50.0 to −50.0)"
+def test_points_are_percentages_with_an_interval(deletion: ModuleType) -> None:
+    assert deletion.points(torch.full((400,), -0.5), seed=0) == "−50.0 (−50.0 to −50.0)"
+    values = torch.randn(400, generator=torch.Generator().manual_seed(0)) / 100 + 0.03
+    mean, low, high = map(float, re.findall(r"[+-][\d.]+", deletion.points(values, 0, "+")))
+    assert low < mean < high and high - low == pytest.approx(2 * 1.96 / 20, rel=0.5)

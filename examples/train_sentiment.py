@@ -6,8 +6,8 @@ With the folder of sst2_train.tsv, sst2_dev.tsv and sst2_test.tsv (lines of `sen
 
 Without a folder, or where it is absent, the sentences are the project's own, on which only a held-out test of the same
 simple kind is possible. `fwdkern explain --text "..." -m sentiment:build/sentiment/lstm` then uses what was written.
-The package's own reader comes from `--kind lstm --embedding 16 --hidden 24 --dropout 0.2 --rate 5e-3
---out fwdkern/sentiment`.
+The package's own reader, whose three files lie in fwdkern/sentiment, comes from
+`--kind lstm --embedding 16 --hidden 24 --dropout 0.2 --rate 5e-3 --epochs 12`.
 """
 
 import copy

@@ -15,7 +15,7 @@ from fwdkern.sentiment.reader import Reader
 from fwdkern.sentiment.sentences import Example
 from fwdkern.sentiment.vocabulary import Vocabulary
 
-TRAINED = Path(__file__).with_name("lstm")
+TRAINED = Path(__file__).parent
 WEIGHTS, VOCABULARY, CONFIG = "weights.safetensors", "vocabulary.json", "config.json"
 
 

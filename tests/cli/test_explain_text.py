@@ -52,10 +52,10 @@ def test_biases_can_be_spread(tmp_path: Path) -> None:
 
 def test_several_sentences_from_options_and_a_file(tmp_path: Path) -> None:
     (tmp_path / "reviews.txt").write_text("\ufeffdull and slow\n\n  not bad \n", encoding="utf-8")
-    arguments = ["--text", GOOD, "--text-file", tmp_path / "reviews.txt", "--out", tmp_path / "out"]
+    arguments = ["--text", "fine", "--text", GOOD, "--text-file", tmp_path / "reviews.txt", "--out", tmp_path / "out"]
     stdout = run_well("explain", *arguments)
-    assert len(os.listdir(tmp_path / "out")) == 4 and len(scores(stdout)) == 6
-    assert (tmp_path / "out" / "text-explain.html").read_text(encoding="utf-8").count("<section>") == 3
+    assert len(os.listdir(tmp_path / "out")) == 5 and len(scores(stdout)) == 8
+    assert (tmp_path / "out" / "text-explain.html").read_text(encoding="utf-8").count("<section>") == 4
 
 
 def test_colours_in_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Models by name, for the command line: the embedded one, torchvision, timm or a factory function."""
+"""Models by name, for the command line: the embedded ones, torchvision, timm or a factory function."""
 
 import difflib
 import importlib
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,7 +18,11 @@ from torch import nn
 from fwdkern.errors import InputError
 from fwdkern.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
+if TYPE_CHECKING:
+    from fwdkern.sentiment import Reader
+
 DEFAULT_MODEL = "digits"
+DEFAULT_READER = "sentiment"
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,36 @@ def load_model(name: str = DEFAULT_MODEL, weights: Path | None = None) -> NamedM
         load_weights(loaded.model, weights)
         trained = True
     return NamedModel(loaded.name, loaded.model.eval(), loaded.preprocessing, loaded.classes, trained)
+
+
+def load_text_model(
+    name: str = DEFAULT_READER, weights: Path | None = None, vocabulary: Path | None = None
+) -> "Reader":
+    """Build the text model called `name` with its vocabulary and load `weights` (safetensors, strict) where given.
+
+    name: "sentiment" (embedded, trained), "sentiment:FOLDER", what examples/train_sentiment.py wrote, or
+    "package.module:factory" of a model of tokens [B, T], for which the vocabulary must be given.
+    Raises InputError for unknown names, missing or damaged files, and parts that do not fit each other.
+    """
+    from fwdkern.sentiment import Reader, Vocabulary, load_reader, sentiment_reader
+
+    source, _, rest = name.partition(":")
+    if name == DEFAULT_READER:
+        reader = sentiment_reader(vocabulary)
+    elif source == DEFAULT_READER:
+        reader = load_reader(Path(rest), name, vocabulary)
+    elif source in ("torchvision", "timm") or not rest:
+        raise InputError(
+            f"{name!r} reads no text; give {DEFAULT_READER}, {DEFAULT_READER}:FOLDER or package.module:factory."
+        )
+    else:
+        model = _built(source, rest)
+        if vocabulary is None:
+            raise InputError(f"{name} needs the vocabulary it was trained with; give --vocabulary FILE.json.")
+        reader = Reader(name, model.eval(), Vocabulary.load(vocabulary), None)
+    if weights is not None:
+        load_weights(reader.model, weights)
+    return reader
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -185,6 +219,14 @@ def _timm(name: str) -> NamedModel:
 
 
 def _factory(module_name: str, attribute: str) -> NamedModel:
+    model = _built(module_name, attribute)
+    # A factory may well load its own weights, so nothing is claimed about them.
+    preprocessing = Preprocessing(channels=input_channels(model), resize=224, crop=(224, 224))
+    return NamedModel(f"{module_name}:{attribute}", model, preprocessing, None, trained=True)
+
+
+def _built(module_name: str, attribute: str) -> nn.Module:
+    """What the user's factory function returns."""
     # Python puts the script's folder on the path, not the folder the user stands in.
     if "" not in sys.path:
         sys.path.insert(0, "")
@@ -204,9 +246,7 @@ def _factory(module_name: str, attribute: str) -> NamedModel:
         raise InputError(f"{module_name}:{attribute}() failed with {_what(error)}; --debug shows where.") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{module_name}:{attribute}() returned a {type(model).__name__}; it must return an nn.Module.")
-    # A factory may well load its own weights, so nothing is claimed about them.
-    preprocessing = Preprocessing(channels=input_channels(model), resize=224, crop=(224, 224))
-    return NamedModel(f"{module_name}:{attribute}", model, preprocessing, None, trained=True)
+    return model
 
 
 def _import_or_explain(module_name: str, install: str | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""`fwdkern explain`: which pixels speak for a class."""
+"""`fwdkern explain`: which pixels, or which words, speak for a class."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +7,9 @@ import torch
 import typer
 from torch import Tensor
 
-from fwdkern import FusedModel, viz
+from fwdkern import viz
 from fwdkern.cli import console
+from fwdkern.cli.explain_text import explain_text
 from fwdkern.cli.folder import PictureFolder
 from fwdkern.cli.options import (
     Bias,
@@ -25,18 +26,25 @@ from fwdkern.cli.options import (
     ResizeOption,
     SizeOption,
     StdOption,
+    TextFileOption,
+    TextOption,
+    VocabularyOption,
     WeightsOption,
     parse_features,
 )
-from fwdkern.cli.session import open_session
+from fwdkern.cli.session import class_scores, highest_classes, open_session
 from fwdkern.errors import InputError
-from fwdkern.models import DEFAULT_MODEL, find_class
+from fwdkern.models import DEFAULT_MODEL, DEFAULT_READER, find_class
 
 _EXAMPLES = 6
+_FOR_IMAGES = {"features", "grid", "resize", "size", "crop", "mean", "std"}
 
 
 def explain(
+    context: typer.Context,
     images: ImagesArgument = None,
+    text: TextOption = None,
+    text_file: TextFileOption = None,
     target: Annotated[
         list[str] | None,
         typer.Option("--target", "-t", metavar="CLASS", help="A class by index or name; repeat for several."),
@@ -60,6 +68,7 @@ def explain(
     out: OutOption = Path("fwdkern-out"),
     model: ModelOption = DEFAULT_MODEL,
     weights: WeightsOption = None,
+    vocabulary: VocabularyOption = None,
     classes: ClassesOption = None,
     device: DeviceOption = "cpu",
     resize: ResizeOption = None,
@@ -68,9 +77,11 @@ def explain(
     mean: MeanOption = None,
     std: StdOption = None,
 ) -> None:
-    """Show which pixels raise and lower a class score.
+    """Show which pixels of an image, or which words of a sentence, raise and lower a class score.
 
-    Each row of a picture is the image, its signed map, and the positive part laid over it.
+    Each row of a picture is the image, its signed map, and the positive part laid over it. Sentences are printed
+    with coloured words, and written as pictures and as one HTML page; their last row is the contrast between the
+    first two classes asked for, or between the predicted class and the next.
 
     Examples:
 
@@ -81,7 +92,21 @@ def explain(
         fwdkern explain *.jpg --top 3 -m torchvision:resnet18 -w r18.safetensors
 
         fwdkern explain cat.jpg --features patches:16 -m my.nets:build --crop 192
+
+        fwdkern explain --text "a gripping, funny film"
     """
+    given = {name for name in context.params if _given(context, name)}
+    if given & {"text", "text_file"}:
+        if "images" in given:
+            raise InputError("Images and sentences were both given; explain one or the other.")
+        if given & _FOR_IMAGES:
+            raise InputError(f"--{min(given & _FOR_IMAGES)} is for images; give it without --text and --text-file.")
+        name = model if "model" in given else DEFAULT_READER
+        spread = bias if "bias" in given else Bias.SEPARATE
+        explain_text(text or [], text_file, name, weights, vocabulary, classes, device, target, top, spread, mode, out)
+        return
+    if vocabulary is not None:
+        raise InputError("--vocabulary is for sentences; give it with --text or --text-file.")
     session = open_session(model, weights, classes, device, resize, size, crop, mean, std)
     pictures = session.pictures(images or [], _EXAMPLES)
     asked = [find_class(name, session.classes) for name in target or []]
@@ -95,7 +120,7 @@ def explain(
             steps.start(group[0].name)
             inputs = torch.cat([picture.inputs for picture in group])  # [B, C, H, W]
             slices = parse_features(features, group[0].shape)
-            wanted = torch.tensor([asked] * len(group)) if asked else _highest(net, inputs, top)
+            wanted = torch.tensor([asked] * len(group)) if asked else highest_classes(class_scores(net, inputs), top)
             result = net.attribute(inputs, wanted.to(session.device), slices, bias.value, mode.value)
             figure = viz.compare(
                 session.preprocessing.display(inputs),
@@ -108,11 +133,6 @@ def explain(
             steps.done()
 
 
-def _highest(net: FusedModel, inputs: Tensor, count: int) -> Tensor:
-    with torch.no_grad():
-        scores = net(inputs)
-    if not isinstance(scores, Tensor) or scores.dim() != 2:
-        raise InputError("The model does not return class scores [B, classes]; look at a layer with fwdkern units.")
-    if count > scores.shape[1]:
-        raise InputError(f"--top is {count}, but the model knows {scores.shape[1]} classes.")
-    return scores.topk(count).indices  # [B, K]
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -38,18 +38,26 @@ class PictureFolder:
     def add(self, figure: Figure, stem: str, *results: Relevance) -> None:
         """Keep a picture of these results; it is called `stem`.png."""
         save(figure, self._stage / f"{stem}.png")
+        self._keep(f"{stem}.png", results)
+
+    def add_page(self, page: str, name: str, *results: Relevance) -> None:
+        """Keep an HTML page of these results under this file name."""
+        (self._stage / name).write_text(page, encoding="utf-8")
+        self._keep(name, results)
+
+    def _keep(self, name: str, results: tuple[Relevance, ...]) -> None:
         errors = [completeness_errors(result) for result in results]
-        self._errors[stem] = (max(e[0] for e in errors), max(e[1] for e in errors))
-        self.worst = max(self.worst, self._errors[stem][1])
+        self._errors[name] = (max(e[0] for e in errors), max(e[1] for e in errors))
+        self.worst = max(self.worst, self._errors[name][1])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if kind is None:
-                for stem, (absolute, relative) in self._errors.items():
-                    path = self.folder / f"{stem}.png"
-                    (self._stage / path.name).replace(path)
+                for name, (absolute, relative) in self._errors.items():
+                    path = self.folder / name
+                    (self._stage / name).replace(path)
                     console.say(f"{path}  completeness error {absolute:.1e}, relative {relative:.1e}")
         finally:
             shutil.rmtree(self._stage, ignore_errors=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fwdkern.errors import InputError
 
-_MODEL, _INPUT, _MAPS = "Model", "Input", "Maps"
+_MODEL, _INPUT, _MAPS, _TEXT = "Model", "Input", "Maps", "Text"
 
 
 class Bias(StrEnum):
@@ -32,6 +32,23 @@ class Mode(StrEnum):
 ImagesArgument = Annotated[
     list[Path] | None,
     typer.Argument(metavar="[IMAGE]...", help="PNG, JPEG or WebP files; without any, the built-in examples of digits."),
+]
+TextOption = Annotated[
+    list[str] | None,
+    typer.Option("--text", metavar="SENTENCE", help="A sentence; repeat for several.", rich_help_panel=_TEXT),
+]
+TextFileOption = Annotated[
+    Path | None,
+    typer.Option("--text-file", metavar="FILE", help="Sentences, one a line.", rich_help_panel=_TEXT),
+]
+VocabularyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--vocabulary",
+        metavar="FILE",
+        help="The words of the model's embedding, in its order, as a .json list.",
+        rich_help_panel=_TEXT,
+    ),
 ]
 ModelOption = Annotated[
     str,

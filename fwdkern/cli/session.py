@@ -63,6 +63,22 @@ class Session:
         return Picture(name, stem, pixels[None].to(self.device))
 
 
+def class_scores(net: fwdkern.FusedModel, inputs: Tensor) -> Tensor:
+    """The class scores [B, classes] of a batch; raises InputError where the model returns something else."""
+    with torch.no_grad():
+        scores = net(inputs)
+    if not isinstance(scores, Tensor) or scores.dim() != 2:
+        raise InputError("The model does not return class scores [B, classes]; look at a layer with fwdkern units.")
+    return scores
+
+
+def highest_classes(scores: Tensor, count: int) -> Tensor:
+    """The classes with the highest scores, [B, count]."""
+    if count > scores.shape[1]:
+        raise InputError(f"--top is {count}, but the model knows {scores.shape[1]} classes.")
+    return scores.topk(count).indices
+
+
 def open_session(
     model: str,
     weights: Path | None = None,
@@ -75,7 +91,7 @@ def open_session(
     std: str | None = None,
 ) -> Session:
     """Load the model that the options name and print it with its preprocessing."""
-    place = _device(device)
+    place = parse_device(device)
     named = load_model(model, weights)
     preprocessing = _adjusted(named.preprocessing, resize, size, crop, mean, std)
     names = load_classes(classes) if classes is not None else named.classes
@@ -110,7 +126,8 @@ def _adjusted(
     return known
 
 
-def _device(name: str) -> torch.device:
+def parse_device(name: str) -> torch.device:
+    """Read `cpu` or `cuda:1`; raises InputError for a device that cannot be used."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -101,38 +101,38 @@ class Sheet:
         used = count * width + (count - 1) * gap
         page_width = 2 * margin + max(used, 560)
         caption = _wrap(self.caption, page_width - 2 * margin, 6.5)
-        tops, y = [], margin + (_line(11) + 10 if self.title else 0) + (_line(8) + 4 if self.columns else 0)
+        tops, y = [], margin + (line_height(11) + 10 if self.title else 0) + (line_height(8) + 4 if self.columns else 0)
         for row in self.rows:
-            heading = _line(8.5) + 6 if row.name or row.detail else 0
+            heading = line_height(8.5) + 6 if row.name or row.detail else 0
             lines = max((len(cell.title) for cell in row.cells), default=0)
             tops.append((y, heading, lines))
-            y += heading + lines * _line(6.5) + (3 if lines else 0) + height + 20
+            y += heading + lines * line_height(6.5) + (3 if lines else 0) + height + 20
         bar_top = y + 4
-        y = bar_top + 12 + _line(6.5) + 12 + len(caption) * _line(6.5) + margin // 2
-        page = _Page(page_width, y)
+        y = bar_top + 12 + line_height(6.5) + 12 + len(caption) * line_height(6.5) + margin // 2
+        page = Page(page_width, y)
 
         at = margin
         if self.title:
             page.text(margin, at, self.title, 11, INK, bold=True)
-            at += _line(11) + 10
+            at += line_height(11) + 10
         for column, label in enumerate(self.columns):
             page.text(margin + column * (width + gap), at, label, 8, GREY)
         for row, (top, heading, lines) in zip(self.rows, tops, strict=True):
             if heading:
                 _heading(page, row, margin, top, used)
-            picture_top = top + heading + lines * _line(6.5) + (3 if lines else 0)
+            picture_top = top + heading + lines * line_height(6.5) + (3 if lines else 0)
             for column, cell in enumerate(row.cells):
                 left = margin + column * (width + gap)
                 for index, line in enumerate(cell.title):
-                    text_top = picture_top - 3 - (len(cell.title) - index) * _line(6.5)
+                    text_top = picture_top - 3 - (len(cell.title) - index) * line_height(6.5)
                     page.text(left, text_top, shorten(line, width + gap - 6, 6.5), 6.5, GREY if index else INK)
                 _picture(page.axes(left, picture_top, width, height), cell, self.shape)
         self._bar(page, margin, bar_top, min(2 * width + gap, 420))
         for index, line in enumerate(caption):
-            page.text(margin, bar_top + 12 + _line(6.5) + 12 + index * _line(6.5), line, 6.5, GREY)
+            page.text(margin, bar_top + 12 + line_height(6.5) + 12 + index * line_height(6.5), line, 6.5, GREY)
         return page.figure
 
-    def _bar(self, page: "_Page", left: int, top: int, width: int) -> None:
+    def _bar(self, page: "Page", left: int, top: int, width: int) -> None:
         axes = page.axes(left, top, width, 12)
         bar = page.figure.colorbar(
             ScalarMappable(Normalize(-1, 1), COLOURS), cax=axes, orientation="horizontal", ticks=[]
@@ -146,7 +146,7 @@ class Sheet:
         page.text(left + width + 14, top - 2, self.bar_label, 6.5, GREY)
 
 
-class _Page:
+class Page:
     """A figure addressed in pixels from its top left corner."""
 
     def __init__(self, width: int, height: int) -> None:
@@ -155,8 +155,15 @@ class _Page:
         FigureCanvasAgg(self.figure)
 
     def axes(self, left: int, top: int, width: int, height: int) -> Axes:
+        """A picture's place."""
         bottom = self.height - top - height
         return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
+
+    def fill(self, left: int, top: int, width: int, height: int, colour: str) -> None:
+        """Fill a rectangle."""
+        corner = (left / self.width, 1 - (top + height) / self.height)
+        size = (width / self.width, height / self.height)
+        self.figure.patches.append(Rectangle(corner, *size, transform=self.figure.transFigure, color=colour, lw=0))
 
     def text(
         self,
@@ -169,19 +176,20 @@ class _Page:
         bold: bool = False,
         align: str = "left",
     ) -> None:
+        """Write one line; `align` says which part of it is at `left`."""
         if text:
             self.figure.text(
                 left / self.width,
                 1 - top / self.height,
                 text.replace("$", r"\$"),
-                fontproperties=_font(size, bold),
+                fontproperties=font(size, bold),
                 color=colour,
                 ha=align,
                 va="top",
             )
 
 
-def _heading(page: _Page, row: Row, left: int, top: int, width: int) -> None:
+def _heading(page: Page, row: Row, left: int, top: int, width: int) -> None:
     room = max(width, 560) - round(text_width(row.check, 7.5)) - 28
     page.text(left + max(width, 560), top + 2, row.check, 7.5, GREY, align="right")
     name = shorten(row.name, room, 8.5, bold=True)
@@ -215,7 +223,7 @@ def _picture(axes: Axes, cell: Cell, shape: tuple[int, int]) -> None:
             ha="center",
             va="center",
             color=GREY,
-            fontproperties=_font(8, False),
+            fontproperties=font(8, False),
         )
 
 
@@ -270,7 +278,7 @@ def number(value: float) -> str:
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
     """Width of a line of text in screen pixels."""
-    width, _, _ = text_to_path.get_text_width_height_descent(text, _font(size, bold), ismath=False)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font(size, bold), ismath=False)
     return width * DPI / 72
 
 
@@ -298,9 +306,11 @@ def _wrap(text: str, width: float, size: float) -> list[str]:
     return lines
 
 
-def _line(size: float) -> int:
+def line_height(size: float) -> int:
+    """Height of a line of text in screen pixels."""
     return round(size * 1.35 * DPI / 72)
 
 
-def _font(size: float, bold: bool) -> FontProperties:
+def font(size: float, bold: bool) -> FontProperties:
+    """The one font of every picture."""
     return FontProperties(family=_FONT, size=size, weight="bold" if bold else "normal")

@@ -72,6 +72,7 @@ ON_GPU: dict[str, Preference] = {
     "gathered_gemm": _ROWS,
     "max_pool": _GATES,
     "max_unpool": _GATES,
+    "recurrent_scan": Preference("triton", "unmeasured: it has not run on a GPU, and there is no other kernel"),
     "row_combine": _ROWS,
     "seed": _ROWS,
 }

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fwdkern.errors import InputError
 from fwdkern.ops import native
-from fwdkern.ops.backend import choose, implementation, triton_obstacle
+from fwdkern.ops.backend import choose, implementation, on_gpu
 from fwdkern.ops.checks import check_devices, check_list
 from fwdkern.ops.panels import in_panels
 from fwdkern.ops.recurrent_freeze import order
@@ -49,7 +49,7 @@ def recurrent_scan(
     """
     choice = choose(OP, maps.device, maps.dtype, tuple(maps.shape), backend)
     call = implementation(
-        choice, maps.device, torch.ops.fwdkern.recurrent_scan, recurrent_scan_reference, _recurrent_scan_triton
+        choice, OP, maps, torch.ops.fwdkern.recurrent_scan, recurrent_scan_reference, {"triton": _recurrent_scan_triton}
     )
     call(maps, weight, transposed, keep, gain_in, gain_out, active, descending)
     return maps
@@ -161,8 +161,7 @@ def _recurrent_scan_triton(
 
 @torch.library.impl("fwdkern::recurrent_scan", "CUDA")
 def _recurrent_scan_cuda(maps: Tensor, *arguments: Any) -> None:
-    obstacle = triton_obstacle(OP, maps.device, maps.dtype)
-    (recurrent_scan_reference if obstacle else _recurrent_scan_triton)(maps, *arguments)
+    on_gpu(OP, maps, recurrent_scan_reference, {"triton": _recurrent_scan_triton})(maps, *arguments)
 
 
 @torch.library.register_fake("fwdkern::recurrent_scan")

@@ -62,6 +62,10 @@ def hardtanh(call: Call) -> Frozen:
     z = plain(call.args[0])
     low, high = (0.0, 6.0) if call.target is aten.relu6.default else (-1.0, 1.0)
     low, high = call.argument(1, "min_val", low), call.argument(2, "max_val", high)
+    if low == 0:
+        # ReLU6 is in every layer of mobile networks: one comparison, and a gate of floats, which is packed natively.
+        below = torch.where(call.output < high, call.output, 0)
+        return Gate(below, call.output - below)
     return _clamped(z, (z > low) & (z < high), call.output)
 
 

@@ -96,7 +96,7 @@ def rows_backend(tape: Tape, options: Options) -> tuple[str | None, str]:
         if reason is None:
             return name, ""
         reasons.append(reason)
-    return None, "; ".join(reasons)
+    return None, "; ".join(dict.fromkeys(reasons))
 
 
 def _rows_obstacle(name: str, x: Tensor, options: Options) -> str | None:

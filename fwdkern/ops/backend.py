@@ -118,7 +118,7 @@ def _by_itself(op: str, device: torch.device, dtype: torch.dtype) -> Choice:
             return Choice(name, f"{_KERNELS[name]} on a GPU tensor ({'; '.join(obstacles) or ON_GPU[op].source})")
         obstacles.append(obstacle)
     if obstacles:
-        return Choice("torch", "; ".join(obstacles))
+        return Choice("torch", "; ".join(dict.fromkeys(obstacles)))
     return Choice("torch", ON_GPU[op].source if op in ON_GPU else "there is no kernel for GPUs")
 
 

@@ -357,7 +357,7 @@ def test_without_the_library_it_runs_dense(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("mode", "backwards"), ("backend", "cuda"), ("layout", "crop"), ("bias", None)]
+    ("option", "value"), [("mode", "backwards"), ("backend", "metal"), ("layout", "crop"), ("bias", None)]
 )
 def test_unknown_choices(option: str, value: object) -> None:
     _, net, x = chain()

@@ -5,6 +5,9 @@ from torch import Tensor
 
 from fwdkern.errors import InputError
 
+# Indices that are drawn at a time.
+_DRAWN = 1_000_000
+
 
 def bootstrap(
     values: Tensor | np.ndarray, confidence: float = 0.95, seed: int = 0, resamples: int = 10_000
@@ -31,6 +34,8 @@ def bootstrap(
     if not 0 < confidence < 1:
         raise InputError(f"confidence={confidence} must lie between 0 and 1")
     random = np.random.default_rng(seed)
-    means = [given[random.integers(given.size, size=given.size)].mean() for _ in range(resamples)]
+    parts = max(1, resamples * given.size // _DRAWN)
+    counts = np.diff(np.linspace(0, resamples, parts + 1).astype(int))
+    means = np.concatenate([given[random.integers(given.size, size=(n, given.size))].mean(1) for n in counts])
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

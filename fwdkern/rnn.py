@@ -96,6 +96,8 @@ class _Recurrent(_Shared, nn.RNNBase):
         Returns:
             Relevance with scores ``[B, K, T]``, or ``[B, K, T, D]`` for channels.
         """
+        if isinstance(units, str) and units != "all":
+            raise InputError(f'units={units!r} is not None, "all" or a tensor of steps and units [K, 2]')
         x, lengths = self._sequences(inputs, lengths)
         request_units = "all" if units is None else units
         frozen = self._freeze(x, state, lengths)

@@ -1,5 +1,6 @@
 """From relevance to one saliency map of a class; docs/evaluation.md says how the defaults were chosen."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,9 @@ from torch.nn import functional as F
 
 from fwdkern.errors import CaptureError, InputError
 from fwdkern.model import FusedModel, fuse
+from fwdkern.relevance import Relevance
+
+logger = logging.getLogger("fwdkern")
 
 Target = int | list[Any] | Tensor | None
 
@@ -27,7 +31,7 @@ class RawRelevance:
     def attribute(self, inputs: Tensor, target: Target = None) -> Tensor:
         """Maps ``[B, H, W]`` for images ``[B, C, H, W]``."""
         self._net = self._net or _fused(self.model, inputs)
-        return self._net.attribute(inputs, target, bias="separate").scores[:, 0]
+        return _of_one_class(self._net, inputs, target).scores[:, 0]
 
 
 class Saliency:
@@ -40,7 +44,7 @@ class Saliency:
     Args:
         model: in evaluation mode, or a network that ``fuse`` made.
         layer: whose units' shares are taken; by default the last layer with positions.
-        scales: sizes of the image; those that the model does not take are left out, and ``scales`` says which remain.
+        scales: sizes of the image; those that the model cannot be captured at are left out, which is logged.
         smooth: standard deviation of the Gaussian over the shares, as a part of the image's shorter side.
         fine: likewise of the one over the pixels' relevance.
         raise_by: how much the pixels' relevance raises the map at most; 0 leaves it out.
@@ -69,7 +73,7 @@ class Saliency:
     def attribute(self, inputs: Tensor, target: Target = None) -> Tensor:
         """Maps ``[B, H, W]``, at least 0, for images ``[B, C, H, W]``."""
         self._net = self._net or _fused(self.model, inputs)
-        relevance = self._net.attribute(inputs, target, bias="separate")
+        relevance = _of_one_class(self._net, inputs, target)
         layer = self.layer or last_positions(self._net)
         side = min(inputs.shape[2:])
         maps = self._shares(self._net, inputs, relevance.units[:, 0], layer)
@@ -80,23 +84,30 @@ class Saliency:
 
     def _shares(self, net: FusedModel, inputs: Tensor, target: Tensor, layer: str) -> Tensor:
         """Shares of the layer's positions, each map's largest 1, averaged over the sizes, ``[B, H, W]``."""
-        taken, sizes, total = [], inputs.shape[2:], torch.zeros_like(inputs[:, 0])
+        taken, sizes, total = 0, inputs.shape[2:], torch.zeros_like(inputs[:, 0])
         for scale in self.scales:
             size = [max(1, round(scale * length)) for length in sizes]
             try:
                 shares = net.contributions(_resized(inputs, size), target, layer).shares  # [B, K, h, w]
-            except CaptureError:
+            except CaptureError as error:
                 if scale == 1:
                     raise
+                logger.info("saliency goes without images of %s: %s", list(size), error)
                 continue
             if shares.dim() != 4:
                 raise InputError(f"layer {layer!r} has no positions: its units have the shape {list(shares.shape[1:])}")
-            taken.append(scale)
+            taken += 1
             total += _scaled(_resized(shares.sum(1, keepdim=True), sizes)[:, 0])
         if not taken:
             raise InputError(f"the model takes images of none of the sizes scales={self.scales}; add 1")
-        self.scales = taken
-        return total / len(taken)
+        return total / taken
+
+
+def _of_one_class(net: FusedModel, inputs: Tensor, target: Target) -> Relevance:
+    relevance = net.attribute(inputs, target, bias="separate")
+    if relevance.scores.shape[1] != 1:
+        raise InputError(f"target: a saliency map is of one class for each image, got {relevance.scores.shape[1]}")
+    return relevance
 
 
 def last_positions(net: FusedModel) -> str:

@@ -59,7 +59,20 @@ def test_arguments_that_cannot_be_used() -> None:
         last_positions(fwdkern.fuse(flat, torch.rand(2, 12)))
     with pytest.raises(InputError, match="must be more than 0"):
         Saliency(flat, smooth=0)
+    for method in (Saliency(digits_net()), RawRelevance(digits_net())):
+        with pytest.raises(InputError, match="of one class for each image, got 2"):
+            method.attribute(images, torch.tensor([[0, 1], [2, 3]]))
     with pytest.raises(LayerError, match="no layer is called"):
         Saliency(digits_net(), "nowhere").attribute(images)
     with pytest.raises(InputError, match="has no positions"):
         Saliency(digits_net(), fwdkern.fuse(digits_net(), images).layers[-1].parents[0]).attribute(images)
+
+
+def test_sizes_that_the_model_does_not_take_are_left_out() -> None:
+    fixed = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 14 * 14, 4)).eval()
+    images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    method = Saliency(fixed)
+    assert torch.equal(method.attribute(images, 1), Saliency(fixed, scales=(1,)).attribute(images, 1))
+    assert method.scales == [6 / 7, 1, 9 / 7]
+    with pytest.raises(InputError, match="takes images of none of the sizes"):
+        Saliency(fixed, scales=(0.5,)).attribute(images, 1)

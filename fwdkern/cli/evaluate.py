@@ -22,6 +22,7 @@ from fwdkern.cli.options import (
 )
 from fwdkern.cli.session import open_session
 from fwdkern.evaluation import METHODS, Records, make_methods, picture, read_images, rows, run, table
+from fwdkern.evaluation.images import digest
 from fwdkern.evaluation.records import replace_text
 from fwdkern.evaluation.report import Report
 from fwdkern.evaluation.run import batches
@@ -104,6 +105,7 @@ def evaluate(
         "weights": _digest(session.named.model),
         "input": session.preprocessing.describe(),
         "images": "built-in" if images is None else images.name,
+        "examples": digest(examples),
         "half": half.value,
         "target": target.value,
     }

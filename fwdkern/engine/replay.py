@@ -141,10 +141,10 @@ class Replays:
                 return None
             function = partial(class_maps, asked.network, layer, asked.kind.features, asked.options, known)
             known = self._known[asked.kind] = self._record(function, asked)
-            self._trim()
         if known is None:
             return None
         self._known.move_to_end(asked.kind)
+        self._trim()
         return known(asked.x, asked.target)
 
     def _record(self, function: Static, asked: Ask) -> "Recorded | None":

@@ -1,7 +1,9 @@
 """The images of an evaluation, with what is known about each."""
 
+import hashlib
 import json
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -64,8 +66,15 @@ def read_images(images: Path | None = None, annotations: Path | None = None, hal
         )
     chosen = {"all": found, "even": found[::2], "odd": found[1::2]}[half]
     if not chosen:
-        raise InputError(f"{images} holds no image to evaluate.")
+        where = "The built-in set" if images is None else str(images)
+        raise InputError(f"{where} holds {len(found)} images, of which none is in the half asked for ({half}).")
     return chosen
+
+
+def digest(examples: Sequence[Example]) -> str:
+    """A short name of what is known about the examples, so that results of others are not mixed in."""
+    known = [[example.name, example.label, example.boxes] for example in examples]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -111,7 +120,7 @@ def _archive(path: Path) -> list[Example]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             pictures, labels = archive["images"], archive["labels"]
-    except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read as an .npz file of images and labels ({error}).") from error
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] not in (1, 3):
         raise InputError(

@@ -23,5 +23,7 @@ def make_methods(model: nn.Module, names: Sequence[str]) -> dict[str, Method]:
 def settings_of(method: Method) -> dict[str, object]:
     """A method's arguments, as they are recorded beside its figures."""
     return {
-        name: value for name, value in sorted(vars(method).items()) if isinstance(value, (bool, int, float, str, list))
+        name: value
+        for name, value in sorted(vars(method).items())
+        if isinstance(value, (bool, int, float, str, list)) and not name.startswith("_")
     }

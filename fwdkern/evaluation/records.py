@@ -48,7 +48,7 @@ class Records:
         return [name for name in self._kept["methods"] if self._path(name).exists()]
 
     def register(self, method: str, settings: Mapping[str, Any]) -> None:
-        """Say with which settings a method runs.
+        """Say with which settings a method runs; what it chooses only in a run, such as a layer, may be added later.
 
         Raises:
             InputError: its results here were made with other ones.
@@ -57,8 +57,10 @@ class Records:
             raise InputError(f"The method's name {method!r} is also a file's: it cannot hold / or begin with a dot.")
         given = json.loads(json.dumps(settings))
         known = self._kept["methods"].get(method)
-        if known is not None and known != given and self._path(method).exists():
-            self._refuse_others(known, given, f" of {method}")
+        if known is not None and self._path(method).exists():
+            both = known.keys() & given.keys()
+            self._refuse_others({n: known[n] for n in both}, {n: given[n] for n in both}, f" of {method}")
+            given = {**known, **given}
         self._kept["methods"][method] = given
         self._write_settings()
 
@@ -81,7 +83,7 @@ class Records:
         path = self._path(method)
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        if not path.exists():
+        if not path.exists() or not path.stat().st_size:
             writer.writeheader()
         writer.writerows(rows)
         try:

@@ -15,6 +15,8 @@ from fwdkern.evaluation.methods import settings_of
 from fwdkern.evaluation.records import Records
 from fwdkern.preprocessing import Preprocessing
 
+UNREADABLE = "picture cannot be read or cropped"
+
 
 def run(
     model: nn.Module,
@@ -57,6 +59,7 @@ def run(
                     part = _part(batch, missing)
                     rows += _measured(model, methods[name], [usable[i] for i in missing], part, preprocessing)
                 records.append(name, rows)
+                records.register(name, settings_of(methods[name]))
         for _ in methods:
             progress(group[-1].name)
 
@@ -81,8 +84,8 @@ def _read(
         try:
             picture = example.load()
             pixels.append(preprocessing.pixels(picture))
-        except InputError as error:
-            failures[example.name] = f"unreadable: {error}"
+        except InputError:
+            failures[example.name] = UNREADABLE
             continue
         boxes.append(preprocessing.map_boxes(example.boxes or [], (picture.height, picture.width)))
         usable.append(example)
@@ -90,7 +93,7 @@ def _read(
         return [], None, failures
     if len({part.shape for part in pixels}) > 1:
         raise InputError("The images have several sizes after preprocessing; give --crop or --size.")
-    weight = next(model.parameters())
+    weight = next(model.parameters(), pixels[0])
     raw = torch.stack(pixels).to(weight.device, weight.dtype, memory_format=torch.channels_last)
     with torch.no_grad():
         outputs = model(preprocessing.normalise(raw))

@@ -25,12 +25,14 @@ def bootstrap(
     Returns:
         The interval's lower and upper end.
     """
-    given = np.asarray(values, dtype=np.float64)
+    given = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
     if given.ndim != 1:
         raise InputError(f"values must be [n], got {list(given.shape)}")
     given = given[~np.isnan(given)]
     if not given.size:
         raise InputError("values hold no number but NaN: there is no mean")
+    if resamples < 1:
+        raise InputError(f"resamples={resamples} must be at least 1")
     if not 0 < confidence < 1:
         raise InputError(f"confidence={confidence} must lie between 0 and 1")
     random = np.random.default_rng(seed)

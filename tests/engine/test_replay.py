@@ -221,6 +221,16 @@ def test_other_kinds_have_graphs_of_their_own(net: FusedModel, graphs: list[Fake
     assert len(recorded) == replay.KEPT
 
 
+def test_a_kind_seen_first_and_recorded_last_stays(net: FusedModel, graphs: list[FakeGraph]) -> None:
+    net.attribute(images(1))
+    for batch in range(2, 2 + replay.KEPT):
+        for _ in range(2):
+            net.attribute(images(batch))
+    for _ in range(2):
+        net.attribute(images(1))
+    assert len(graphs) == replay.KEPT + 1
+
+
 @pytest.mark.parametrize(
     "keywords",
     [

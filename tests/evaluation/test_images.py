@@ -74,11 +74,15 @@ def test_annotations_that_cannot_be_used(text: str, message: str, folder: Path) 
 def test_images_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder"):
         read_images(tmp_path / "absent")
-    with pytest.raises(InputError, match="no image"):
+    with pytest.raises(InputError, match="holds 0 images"):
         read_images(tmp_path)
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match=r"cannot be read as an \.npz"):
         read_images(tmp_path / "cut.npz")
+    np.save(tmp_path / "one", np.zeros(3))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(InputError, match=r"cannot be read as an \.npz"):
+        read_images(tmp_path / "one.npz")
     np.savez(tmp_path / "float.npz", images=np.zeros((2, 4, 4, 3)), labels=np.zeros(2, int))
     with pytest.raises(InputError, match="must be uint8"):
         read_images(tmp_path / "float.npz")

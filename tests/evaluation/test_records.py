@@ -33,6 +33,25 @@ def test_a_line_that_was_cut_off_is_measured_again(tmp_path: Path) -> None:
     assert [row["image"] for row in records.rows("mask")] == ["a", "b"]
 
 
+def test_a_file_without_its_header_gets_one(tmp_path: Path) -> None:
+    records = Records(tmp_path, {})
+    (tmp_path / "mask.csv").write_text("image,tar")
+    assert records.rows("mask") == []
+    records.append("mask", [ROW])
+    assert [row["image"] for row in records.rows("mask")] == ["a"]
+
+
+def test_what_a_method_chooses_later_is_added(tmp_path: Path) -> None:
+    records = Records(tmp_path, {})
+    records.register("gradcam", {})
+    records.append("gradcam", [ROW])
+    records.register("gradcam", {"layer": "last"})
+    records.register("gradcam", {})
+    assert records.settings["methods"]["gradcam"] == {"layer": "last"}
+    with pytest.raises(InputError, match="another layer of gradcam"):
+        records.register("gradcam", {"layer": "first"})
+
+
 def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     records = Records(tmp_path, {"model": "one", "half": "all"})
     records.register("mask", {"iterations": 10})

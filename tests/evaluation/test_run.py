@@ -24,14 +24,14 @@ class Boxes(nn.Module):
 
     def __init__(self, boxes: dict[int, list[list[float]]]) -> None:
         super().__init__()
-        self.boxes, self.calls = boxes, 0
+        self.boxes, self._calls = boxes, 0
 
     def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:
         maps = torch.zeros(len(inputs), *inputs.shape[2:])
         for i in range(len(inputs)):
-            x0, y0, x1, y1 = (int(value) for value in self.boxes[self.calls + i][0])
+            x0, y0, x1, y1 = (int(value) for value in self.boxes[self._calls + i][0])
             maps[i, y0:y1, x0:x1] = 1
-        self.calls += len(inputs)
+        self._calls += len(inputs)
         return maps
 
 
@@ -63,11 +63,11 @@ def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
     model, examples = digits_net(), read_images()[:8]
 
     class Stops(AllOnes):
-        calls = 0
+        _calls = 0
 
         def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:
-            self.calls += 1
-            if self.calls == 2:
+            self._calls += 1
+            if self._calls == 2:
                 raise KeyboardInterrupt
             return super().attribute(inputs, target)
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_measured_is_counted(tmp_path: Path) -> None:
     (row,) = rows(records)
     assert row.images == 3 and row.cells["energy"].count == 1
     assert row.reasons == {
-        "unreadable: cut.png is not a PNG, JPEG or WebP picture.": 1,
+        "picture cannot be read or cropped": 1,
         "no label": 1,
         "no box (energy pointing)": 1,
         "no box holds a pixel (energy pointing)": 1,

@@ -112,12 +112,13 @@ class Records:
         return dict(known)
 
     def _refuse_others(self, known: Mapping[str, Any], given: Mapping[str, Any], of: str = "") -> None:
-        for name in sorted((known.keys() | given.keys()) - {"methods"}):
-            if known.get(name) != given.get(name):
-                raise InputError(
-                    f"{self.folder} holds results with another {name}{of}: {known.get(name)!r} there, "
-                    f"{given.get(name)!r} now. Choose another folder, or remove that one to start again."
-                )
+        names = sorted((known.keys() | given.keys()) - {"methods"})
+        others = [f"{n} {known.get(n)!r} there, {given.get(n)!r} now" for n in names if known.get(n) != given.get(n)]
+        if others:
+            raise InputError(
+                f"{self.folder} holds results of other settings{of}: {'; '.join(others)}. "
+                "Choose another folder, or remove that one to start again."
+            )
 
     def _write_settings(self) -> None:
         replace_text(self.folder / _SETTINGS, json.dumps(self._kept, indent=2) + "\n")

@@ -327,4 +327,6 @@ def test_evaluate_refuses_what_it_cannot_do(tmp_path: Path, photo: Path) -> None
     assert "cannot be read" in refused("evaluate", "--out", tmp_path / "a", "--report", tmp_path / "absent.md")
     assert not (tmp_path / "a").exists()
     run_well("evaluate", "--out", tmp_path / "b", "--method", "all-ones")
-    assert "another half" in refused("evaluate", "--out", tmp_path / "b", "--method", "all-ones", "--half", "odd")
+    assert "half 'all' there, 'odd' now" in refused(
+        "evaluate", "--out", tmp_path / "b", "--method", "all-ones", "--half", "odd"
+    )

@@ -48,7 +48,7 @@ def test_what_a_method_chooses_later_is_added(tmp_path: Path) -> None:
     records.register("gradcam", {"layer": "last"})
     records.register("gradcam", {})
     assert records.settings["methods"]["gradcam"] == {"layer": "last"}
-    with pytest.raises(InputError, match="another layer of gradcam"):
+    with pytest.raises(InputError, match="other settings of gradcam: layer"):
         records.register("gradcam", {"layer": "first"})
 
 
@@ -57,9 +57,9 @@ def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     records.register("mask", {"iterations": 10})
     records.register("mask", {"iterations": 20})  # nothing was measured yet
     records.append("mask", [ROW])
-    with pytest.raises(InputError, match="another model: 'one' there, 'two' now"):
+    with pytest.raises(InputError, match="other settings: model 'one' there, 'two' now"):
         Records(tmp_path, {"model": "two", "half": "all"})
-    with pytest.raises(InputError, match="another iterations of mask: 20 there, 30 now"):
+    with pytest.raises(InputError, match="other settings of mask: iterations 20 there, 30 now"):
         Records(tmp_path, {"model": "one", "half": "all"}).register("mask", {"iterations": 30})
     assert Records(tmp_path, {"model": "one", "half": "all"}).settings["methods"]["mask"] == {"iterations": 20}
 

@@ -242,8 +242,9 @@ def networks(draw: st.DrawFn) -> tuple[Program, Tensor]:
         operator(b)
     if draw(st.booleans()):
         head(b)
-    if not b.program.steps:
-        b.module(nn.Conv2d(shape[0], 2, 1))
+    # Shifts of a single pixel alone would vanish at capture, and leave no layer.
+    if not b.program.modules_used and len(b.shape) == 3:
+        b.module(nn.Conv2d(b.shape[0], 2, 1))
     x = torch.randn(draw(st.integers(1, 3)), *shape, generator=b.random, dtype=torch.float64)
     x = (2 * x).round() if exact else x
     return b.program.eval(), LAYOUTS[draw(st.sampled_from(list(LAYOUTS)))](x)

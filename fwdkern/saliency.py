@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fwdkern.errors import CaptureError, InputError
+from fwdkern.metrics.masking import mask
 from fwdkern.model import FusedModel, fuse
 from fwdkern.relevance import Relevance
 
@@ -79,7 +80,7 @@ class Saliency:
         maps = self._shares(self._net, inputs, relevance.units[:, 0], layer)
         maps = smoothed(maps, self.smooth * side)
         if self.raise_by:
-            maps *= 1 + self.raise_by * _scaled(smoothed(relevance.scores[:, 0], self.fine * side))
+            maps *= 1 + self.raise_by * mask(smoothed(relevance.scores[:, 0], self.fine * side), "whole")
         return maps
 
     def _shares(self, net: FusedModel, inputs: Tensor, target: Tensor, layer: str) -> Tensor:
@@ -97,7 +98,7 @@ class Saliency:
             if shares.dim() != 4:
                 raise InputError(f"layer {layer!r} has no positions: its units have the shape {list(shares.shape[1:])}")
             taken += 1
-            total += _scaled(_resized(shares.sum(1, keepdim=True), sizes)[:, 0])
+            total += mask(_resized(shares.sum(1, keepdim=True), sizes)[:, 0], "whole")
         if not taken:
             raise InputError(f"the model takes images of none of the sizes scales={self.scales}; add 1")
         return total / taken
@@ -139,13 +140,6 @@ def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
     if list(x.shape[2:]) == list(size):
         return x
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False, antialias=True)
-
-
-def _scaled(maps: Tensor) -> Tensor:
-    """The positive part of maps ``[B, H, W]`` over its maximum; zeros stay zeros."""
-    positive = maps.clamp_min(0)
-    largest = positive.amax((1, 2), keepdim=True)
-    return torch.where(largest > 0, positive / largest, 0)
 
 
 def _fused(model: nn.Module, inputs: Tensor) -> FusedModel:

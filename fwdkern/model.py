@@ -340,7 +340,7 @@ class FusedModel(nn.Module):
             Contributions with shares ``[B, *shape]``; with the rest they sum to the scores.
         """
         name = self.layer(layer).name
-        tape, network = self._record(inputs, "ieee", name, None)
+        tape, network = self._record(inputs, "ieee", name, None, behind=name)
         request = _class_request(tape, _class_layer(network)[0], target)
         with rounding("ieee", tape.input.device):
             return contributions(tape, request, _unit_request(tape, name, "all"))
@@ -409,11 +409,13 @@ class FusedModel(nn.Module):
         self._replays.clear()
         return super()._apply(fn, recurse)
 
-    def _record(self, inputs: Tensor, precision: str, *layers: str | None) -> tuple[Tape, Network]:
+    def _record(
+        self, inputs: Tensor, precision: str, *layers: str | None, behind: str | None = None
+    ) -> tuple[Tape, Network]:
         """The tape at some inputs, with the values of these layers, None for the one of class scores."""
         x, network = self._checked(inputs)
         names = [_class_layer(network)[0] if name is None else name for name in layers]
-        return self._tape(network, x, names, precision), network
+        return self._tape(network, x, names, precision, behind), network
 
     @torch.no_grad()
     def _checked(self, inputs: Tensor) -> tuple[Tensor, Network]:
@@ -429,10 +431,10 @@ class FusedModel(nn.Module):
             x = check_tokens(inputs, self._primary.vocabulary, device)
         return x, self._network_for(x)
 
-    def _tape(self, network: Network, x: Tensor, layers: list[str], precision: str) -> Tape:
+    def _tape(self, network: Network, x: Tensor, layers: list[str], precision: str, behind: str | None = None) -> Tape:
         try:
             with rounding(precision, x.device):
-                return record(network, x, layers)
+                return record(network, x, layers, behind)
         except torch.OutOfMemoryError as error:
             given = str(error).split(". ")[0]
         self._replays.clear()

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from fwdkern.errors import UnsupportedOperatorError
 from fwdkern.graph import SHAPE_ONLY, Network, enclosing_path
+from fwdkern.graph.fold import depends_on
 from fwdkern.nn.layer import RelevanceLayer
 from fwdkern.rules import Call, Frozen, Live, NoRule, find_rule, known_operators
 from fwdkern.rules.gates import GATE_KEEPING, GATES
@@ -22,7 +23,7 @@ class Step:
     Attributes:
         name: the layer's name; value: its output ``[B, *shape]``, on the meta device if not kept.
         parents: indices of the steps that it reads.
-        frozen: the frozen operator, or the reason why there is none.
+        frozen: the frozen operator, the reason why there is none, or None where nobody will ask for it.
     """
 
     name: str
@@ -77,10 +78,10 @@ class Tape:
 class _Recorder(fx.Interpreter):
     """Runs the graph; wraps every value that depends on the input so that rules can tell it from a constant."""
 
-    def __init__(self, module: fx.GraphModule, keep: Collection[str] | None) -> None:
+    def __init__(self, module: fx.GraphModule, keep: Collection[str] | None, freeze: set[fx.Node]) -> None:
         super().__init__(module)
         self.tape = Tape()
-        self.keep = keep
+        self.keep, self.freeze = keep, freeze
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
         value = super().placeholder(target, args, kwargs)
@@ -98,6 +99,8 @@ class _Recorder(fx.Interpreter):
         (live,) = args
         if not isinstance(live, Live):
             return layer(live)
+        if self._node not in self.freeze:
+            return self._add(layer.names[-1], layer(live.value), (live.step,), None)
         for name, stage in zip(layer.names, layer.freeze(live.value, self.keep), strict=True):
             live = self._add(name, stage.output, (live.step,), stage.frozen)
         return live
@@ -110,9 +113,9 @@ class _Recorder(fx.Interpreter):
         output = super().call_function(target, plain_args, plain_kwargs)
         if not operands or target in SHAPE_ONLY:
             return output
-        frozen = self._freeze(Call(target, args, kwargs, output))
+        frozen = self._freeze(Call(target, args, kwargs, output)) if self._node in self.freeze else None
         read = operands
-        if not isinstance(frozen, str) and frozen.operands is not None:
+        if isinstance(frozen, Frozen) and frozen.operands is not None:
             read = [operands[i] for i in frozen.operands]
         parents = tuple(operand.step for operand in read)
         gate = target in GATES or (target in GATE_KEEPING and all(operand.gate for operand in operands))
@@ -158,13 +161,37 @@ def _strip(value: Any, operands: list[Live]) -> Any:
 
 
 @torch.no_grad()
-def record(network: Network, x: Tensor, keep: Collection[str] | None = None) -> Tape:
+def record(network: Network, x: Tensor, keep: Collection[str] | None = None, behind: str | None = None) -> Tape:
     """Run ``network`` at ``x`` ``[B, *shape]``, numbers or tokens, and freeze every operator on the way.
 
     ``keep`` names the layers whose values will be read, None for all; of the others only shapes are remembered.
+    ``behind``: freeze only what is needed to pull from the output to this layer, and to the input where a path leads
+    around it.
     """
-    recorder = _Recorder(network.module, keep)
+    graph = network.module.graph
+    recorder = _Recorder(
+        network.module, keep, set(graph.nodes) if behind is None else _nodes_behind(network.module, behind)
+    )
     recorder.tape.geometry = network.geometry.setdefault(tuple(x.shape[1:]), {})
     recorder.tape.sequence = network.sequence
     recorder.run(x)
     return recorder.tape
+
+
+def _nodes_behind(module: fx.GraphModule, name: str) -> set[fx.Node]:
+    """The nodes that read a layer, directly or not, and its own; all nodes if some of them read the input otherwise."""
+    graph = module.graph
+    (layer,) = (node for node in graph.nodes if name in _layer_names(module, node))
+    inputs = [node for node in graph.nodes if node.op == "placeholder" or "source" in node.meta]
+    live = set().union(*(depends_on(graph, node) for node in inputs))
+    behind = depends_on(graph, layer)
+    around = any(live.intersection(node.all_input_nodes) - behind for node in behind - {layer} if node.op != "output")
+    return set(graph.nodes) if around else behind
+
+
+def _layer_names(module: fx.GraphModule, node: fx.Node) -> tuple[str, ...]:
+    if node.op == "call_module":
+        part = module.get_submodule(str(node.target))
+        assert isinstance(part, RelevanceLayer)
+        return part.names
+    return (node.meta.get("layer", node.name),)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import fwdkern
 from fwdkern import FusedModel
-from fwdkern.errors import InputError, LayerError
+from fwdkern.errors import InputError, LayerError, UnsupportedOperatorError
 from tests.networks.families import randomise
 from tests.oracle import assert_close, autograd
 
@@ -201,3 +201,26 @@ def test_contributions_of_chosen_classes() -> None:
         net.contributions(x, 0, "stern")
     with pytest.raises(InputError, match="does not lead"):
         net.contributions(x, 0, net.layers[-1].name)
+
+
+class _Unruled(nn.Module):
+    """An operator without a rule below the layer ``hidden``, and on demand a path that leads around it."""
+
+    def __init__(self, around: bool) -> None:
+        super().__init__()
+        self.hidden, self.head, self.around = nn.Linear(4, 5), nn.Linear(5, 3), around
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        below = x.cumprod(1)
+        scores = self.head(self.hidden(below).relu())
+        return scores + below[:, :3] if self.around else scores
+
+
+def test_contributions_need_no_rule_below_the_layer_unless_a_path_leads_around_it() -> None:
+    model, x = _Unruled(around=False).eval(), torch.randn(2, 4)
+    found = fwdkern.fuse(model, x).contributions(x, [2, 0], "hidden")
+    value = model.hidden(x.cumprod(1))
+    assert_close(found.shares, value.relu() * model.head.weight[[2, 0]], 1e-6)
+    assert_close(found.rest, model.head.bias[[2, 0]], 1e-6)
+    with pytest.raises(UnsupportedOperatorError, match="cumprod"):
+        fwdkern.fuse(_Unruled(around=True).eval(), x).contributions(x, 0, "hidden")

@@ -26,8 +26,8 @@ from fwdkern.cli.options import MeanOption, ModelOption, StdOption, WeightsOptio
 from fwdkern.digits import canvases
 from fwdkern.errors import FwdkernError, InputError
 from fwdkern.evaluation import channels as ch
+from fwdkern.files import make_folder
 from fwdkern.models import DEFAULT_MODEL, load_model
-from fwdkern.viz.save import make_folder
 
 TOGETHER = "together"
 LAYER_COLUMNS = ["layer", "channel", "score", "magnitude", "ari", "silhouette", "silhouette_of_classes"]

@@ -2,8 +2,8 @@
 
     python examples/study_saliency.py IMAGES ANNOTATIONS --model tests.networks.squeezenet:squeezenet1_1 --weights FILE
 
-Prints a Markdown table. The defaults of fwdkern.saliency.Saliency were chosen by it; docs/evaluation.md holds what it
-printed.
+Prints a Markdown table. Superpixels need `pip install 'fwdkern[evaluate]'`. The defaults of fwdkern.saliency.Saliency
+were chosen by it; docs/evaluation.md holds what it printed.
 """
 
 from collections.abc import Callable
@@ -72,6 +72,29 @@ class OverPatches:
         return scores[:, labels]
 
 
+class OverSuperpixels:
+    """The relevance summed over superpixels (SLIC, Achanta et al. 2012), a pixel's part of its sum."""
+
+    def __init__(self, model: nn.Module, count: int) -> None:
+        self._net: FusedModel | None = None
+        self._model, self.count = model, count
+
+    def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:
+        self._net = self._net or fuse(self._model, inputs)
+        labels = torch.stack([self._superpixels(image) for image in inputs])  # [B, H, W]
+        scores = self._net.attribute(inputs, target, labels, bias="separate").scores[:, 0]  # [B, superpixels]
+        flat = labels.flatten(1)
+        sizes = torch.zeros_like(scores).scatter_add_(1, flat, torch.ones_like(flat, dtype=scores.dtype))
+        return (scores / sizes.clamp_min(1)).gather(1, flat).view_as(labels)
+
+    def _superpixels(self, image: Tensor) -> Tensor:
+        from skimage.segmentation import slic
+
+        low, high = image.min(), image.max()
+        scaled = ((image - low) / (high - low).clamp_min(1e-6)).numpy()
+        return torch.from_numpy(slic(scaled, self.count, channel_axis=0, start_label=0))
+
+
 def variants(model: nn.Module, middle: str) -> dict[str, Method]:
     """Methods by what they do; ``middle`` is a layer of about twice the last one's resolution."""
     one = {"scales": (1,), "smooth": 1e-3, "raise_by": 0.0}
@@ -87,6 +110,7 @@ def variants(model: nn.Module, middle: str) -> dict[str, Method]:
         },
         "pixels, squares of 16": OverPatches(model, 16),
         "pixels, squares of 32": OverPatches(model, 32),
+        **{f"pixels, {count} superpixels": OverSuperpixels(model, count) for count in (50, 200)},
         "pixels against other classes, σ 32": Contrast(model, 32),
         "shares of the middle layer": Saliency(model, middle, **one),
         "shares of the middle layer, σ 16": Saliency(model, middle, **{**one, "smooth": 1 / 14}),

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fwdkern.baselines.method import Target, check_arguments, gradient, parse_class, recording, run
+from fwdkern.baselines.method import Target, check_arguments, gradient, recording, run
+from fwdkern.engine.units import parse_class
 from fwdkern.errors import InputError, LayerError
 
 Layer = str | nn.Module | None

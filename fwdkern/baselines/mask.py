@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fwdkern.baselines.method import Target, check_arguments, gradient, parse_class, recording, run
+from fwdkern.baselines.method import Target, check_arguments, gradient, recording, run
+from fwdkern.engine.units import parse_class
 from fwdkern.errors import InputError
 
 _SIDE = 224  # pixels of the paper's images; lengths are given at this side and scaled to others
@@ -122,7 +123,9 @@ class Mask:
         searched = torch.arange(len(mask), device=classes.device)  # images without a circle so far
 
         def probability(masks: Tensor) -> Tensor:
-            return self._probabilities(mixture.mix(masks, mixture.centre, searched)).gather(1, classes[searched])[:, 0]
+            return self._probabilities(mixture.mix(masks, mixture.centre, searched)).gather(1, classes[searched, None])[
+                :, 0
+            ]
 
         with torch.no_grad():
             whole, blurred = probability(mixture.constant(1)), probability(mask)

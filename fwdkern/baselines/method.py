@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fwdkern.engine.checks import check_input
-from fwdkern.engine.units import parse_target
+from fwdkern.engine.units import parse_class
 from fwdkern.errors import FwdkernError, InputError
 from fwdkern.graph.capture import check_evaluation_mode
 
@@ -67,14 +67,6 @@ def run(model: nn.Module, x: Tensor) -> Tensor:
     return scores
 
 
-def parse_class(target: Target, scores: Tensor) -> Tensor:
-    """The class of each image, int64 ``[B, 1]``."""
-    units = parse_target(target, scores)
-    if units.count != 1:
-        raise InputError(f"target: these methods map one class for each image, got {units.count}")
-    return units.index
-
-
 def gradient(scores: Tensor, classes: Tensor, of: Tensor, name: str) -> Tensor:
     """The gradient of each image's class score, in the shape of ``of`` ``[B, ...]``; no ``.grad`` is written.
 
@@ -83,7 +75,7 @@ def gradient(scores: Tensor, classes: Tensor, of: Tensor, name: str) -> Tensor:
     found = None
     if scores.requires_grad:
         try:
-            (found,) = torch.autograd.grad(scores.gather(1, classes).sum(), of, allow_unused=True)
+            (found,) = torch.autograd.grad(scores.gather(1, classes[:, None]).sum(), of, allow_unused=True)
         except RuntimeError as error:
             raise InputError(f"the model cannot be differentiated: {_first_line(error)}") from error
     if found is None:

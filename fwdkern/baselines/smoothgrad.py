@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from fwdkern.baselines.method import Target, check_arguments, generators, input_gradient, parse_class, recording, run
+from fwdkern.baselines.method import Target, check_arguments, generators, input_gradient, recording, run
+from fwdkern.engine.units import parse_class
 from fwdkern.errors import InputError
 
 

@@ -23,9 +23,9 @@ from fwdkern.cli.options import (
 from fwdkern.cli.session import open_session
 from fwdkern.evaluation import METHODS, Records, make_methods, picture, read_images, rows, run, table
 from fwdkern.evaluation.images import digest
-from fwdkern.evaluation.records import replace_text
 from fwdkern.evaluation.report import Report
 from fwdkern.evaluation.run import batches
+from fwdkern.files import replace_text
 from fwdkern.models import DEFAULT_MODEL
 
 _BATCH = 10

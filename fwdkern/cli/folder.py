@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from fwdkern.cli import console
 from fwdkern.errors import FwdkernError
+from fwdkern.files import make_folder
 from fwdkern.relevance import Relevance
-from fwdkern.viz.save import make_folder, save
+from fwdkern.viz.save import save
 
 
 class PictureFolder:

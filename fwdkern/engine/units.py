@@ -142,3 +142,11 @@ def parse_target(target: object, output: Tensor) -> Units:
     if wrong.any():
         raise InputError(f"target {int(chosen[wrong][0])} is out of range: the network has classes 0 to {classes - 1}")
     return Units((classes,), chosen, chosen, every=isinstance(target, str))
+
+
+def parse_class(target: object, output: Tensor) -> Tensor:
+    """One class for each example, int64 ``[B]``; ``target`` as in ``parse_target``."""
+    units = parse_target(target, output)
+    if units.count != 1:
+        raise InputError(f"target: give one class for each example, got {units.count}")
+    return units.index[:, 0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fwdkern.errors import FwdkernError, InputError
-from fwdkern.viz.save import make_folder
+from fwdkern.files import make_folder, replace_text
 
 _SETTINGS = "settings.json"
 # What a row holds beside one number for each measure.
@@ -122,13 +122,3 @@ class Records:
 
     def _write_settings(self) -> None:
         replace_text(self.folder / _SETTINGS, json.dumps(self._kept, indent=2) + "\n")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the whole new one."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise FwdkernError(f"{path} cannot be written ({error.strerror or error}).") from error

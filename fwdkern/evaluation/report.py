@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fwdkern.errors import InputError
-from fwdkern.evaluation.records import replace_text
+from fwdkern.files import replace_text
 
 
 class Report:

@@ -6,12 +6,13 @@ Petsiuk et al. 2018, https://arxiv.org/abs/1806.07421.
 import torch
 from torch import Tensor
 
+from fwdkern.engine.units import parse_class
 from fwdkern.errors import InputError
 from fwdkern.metrics.confidence import SCORE_NOT_FINITE
 from fwdkern.metrics.maps import check_images, check_maps
 from fwdkern.metrics.masking import Fill, canvas, rank
 from fwdkern.metrics.metric import Metric, first_reason, reasons_where
-from fwdkern.metrics.scores import Score, Transform, check_score, one_class, run, target_score
+from fwdkern.metrics.scores import Score, Transform, check_score, run, target_score
 
 
 class _Perturbation(Metric):
@@ -39,7 +40,7 @@ class _Perturbation(Metric):
         if self.steps > pixels:
             raise InputError(f"steps={self.steps} is more than the {pixels} pixels of a map: give fewer")
         before, after = self._ends(images, canvas(images, self.fill))
-        classes = one_class(target, run(self.model, images, self.normalise))
+        classes = parse_class(target, run(self.model, images, self.normalise))
         turn = ranked.argsort(1).view(len(maps), 1, *maps.shape[1:])
         counts = [step * pixels // self.steps for step in range(self.steps + 1)]
         scores = []

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fwdkern.engine.units import parse_target
+from fwdkern.engine.units import parse_class
 from fwdkern.errors import InputError
 from fwdkern.metrics.maps import check_images, check_maps
 from fwdkern.metrics.masking import Keep, mask
@@ -65,7 +65,7 @@ def masked_scores(
     masked = run(model, images * factors, normalise)
     if masked.shape != image.shape:
         raise InputError(f"the model returns {list(masked.shape)}, but outputs has shape {list(image.shape)}")
-    return MaskedScores(image, masked, one_class(target, image), reasons)
+    return MaskedScores(image, masked, parse_class(target, image), reasons)
 
 
 def run(model: Transform, images: Tensor, normalise: Transform | None) -> Tensor:
@@ -80,14 +80,6 @@ def check_outputs(outputs: object, batch: int) -> Tensor:
         given = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise InputError(f"the model must return class scores [{batch}, classes], got {given}")
     return outputs.detach()
-
-
-def one_class(target: object, outputs: Tensor) -> Tensor:
-    """The class of each example, ``[B]``."""
-    units = parse_target(target, outputs)
-    if units.count != 1:
-        raise InputError(f"target: there is one map for each example, so give one class for each, got {units.count}")
-    return units.index[:, 0]
 
 
 def target_score(outputs: Tensor, target: Tensor, score: Score) -> Tensor:

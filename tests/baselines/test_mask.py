@@ -97,7 +97,7 @@ def test_the_smallest_circle_that_suffices() -> None:
     x = checkers()
     method = Mask(Centre().eval(), softmax=False, spread=1.0, grid=16, blur=20.0)
     mixture = _Mixture(x, 16, blur=20.0 * 32 / 224, spread=32 / 224, jitter=1)
-    mask = method._circle(mixture, torch.tensor([[0], [1]]))
+    mask = method._circle(mixture, torch.tensor([0, 1]))
     # Class 1 rises with the blur, which takes nothing away: the first circle, of four cells, will do.
     assert (1 - mask[1]).sum() == 4
     y = torch.arange(16) - 7.5
@@ -108,12 +108,12 @@ def test_the_smallest_circle_that_suffices() -> None:
 def test_the_objective_falls() -> None:
     """The first mask is feasible: descent must end below it, by the objective written out here."""
     canvases = examples()
-    model, x, classes = digits_net().double(), canvases.images[:3].double(), canvases.labels[:3, None]
+    model, x, classes = digits_net().double(), canvases.images[:3].double(), canvases.labels[:3]
     mixture = _Mixture(x, 28, blur=10 * 64 / 224, spread=5 * 64 / 224, jitter=1)
 
     def objective(mask: Tensor) -> Tensor:
         with torch.no_grad():
-            probability = model(mixture.mix(mask, (0, 0))).softmax(1).gather(1, classes)[:, 0]
+            probability = model(mixture.mix(mask, (0, 0))).softmax(1).gather(1, classes[:, None])[:, 0]
         return probability + 1e-4 * (1 - mask).sum((1, 2)) + 1e-2 * variation(mask, 3)
 
     masks: list[Tensor] = []

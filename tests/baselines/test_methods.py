@@ -188,7 +188,7 @@ def test_a_model_that_cuts_its_input_off(name: str) -> None:
 def test_bad_targets(explaining: Callable[..., Method]) -> None:
     for target, words in (
         (-1, "out of range"),
-        ("all", "one class for each image"),
+        ("all", "one class for each example"),
         ([1, 2], "does not fit a batch of 3"),
     ):
         with pytest.raises(InputError, match=words):

@@ -30,7 +30,8 @@ demo: $(VENV)/.installed
 	@$(bin)/fwdkern demo --out $(OUT)
 
 test: native $(VENV)/.tools
-	@$(bin)/python -m pytest -p tests.backends_ran --cov=fwdkern --cov-report=term:skip-covered
+	@OMP_NUM_THREADS=1 $(bin)/python -m pytest -p tests.backends_ran -n 2 --dist loadfile \
+		--cov=fwdkern --cov-report=term:skip-covered
 
 lint: $(VENV)/.tools
 	@$(bin)/ruff check .

@@ -58,21 +58,24 @@ class Ran:
         self.executed: Counter[tuple[str, Case]] = Counter()
         self.failures: list[str] = []
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Count the cases that will run or skip."""
-        self.collected.update(key for item in session.items for key in self._keys(item))
-
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[Any]:
-        """Count an executed case: its call ended otherwise than by a skip."""
+        """Note a test's cases in its report, which also reaches a process that only distributes the tests."""
         report = yield
-        if report.when == "call" and not report.skipped:
-            self.executed.update(self._keys(item))
+        report.cases = list(self._keys(item))
         return report
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Count a case, and an executed one: its call ended otherwise than by a skip."""
+        keys = [(path, (name, value)) for path, (name, value) in report.cases]
+        if report.when == "setup":
+            self.collected.update(keys)
+        elif report.when == "call" and not report.skipped:
+            self.executed.update(keys)
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Turn a good run bad where something never executed."""
-        if session.config.option.collectonly:
+        if session.config.option.collectonly or hasattr(session.config, "workerinput"):
             return
         self.failures = self.missing()
         if self.failures and exitstatus == pytest.ExitCode.OK:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from tests import cuda_here, triton_here
+from tests import FRESH_SEED, cuda_here, triton_here
 
 # Triton decides when a kernel is defined whether its interpreter will run it.
 os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -23,6 +23,13 @@ if importlib.util.find_spec("hypothesis"):  # a GPU machine may lack it, and its
 
     hypothesis.settings.register_profile("fwdkern", deadline=None, derandomize=False, print_blob=True)
     hypothesis.settings.load_profile("fwdkern")
+
+torch.manual_seed(FRESH_SEED)
+
+
+def pytest_report_header() -> str:
+    """The seed of this run's fresh inputs."""
+    return f"FWDKERN_TEST_SEED={FRESH_SEED}"
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from fwdkern.engine.window import Window, crop
-
-SEEDS = [0, torch.seed() % 2**31]
+from tests import SEEDS
 
 
 def random_fields(count: int, units: int, image: tuple[int, int], seed: int) -> torch.Tensor:

@@ -12,7 +12,7 @@ import fwdkern
 from fwdkern.digits import digits_net
 from fwdkern.errors import FwdkernError, InputError
 from fwdkern.evaluation import channels as ch
-from tests import data
+from tests import FRESH_SEED, data
 from tests.networks.resnet_cifar import resnet20
 from tests.oracle import autograd
 
@@ -57,7 +57,7 @@ def blob_network() -> nn.Sequential:
 
 def test_informative_channel_is_ranked_first_clusters_and_matters(needs_sklearn: None) -> None:
     model = blob_network()
-    images, labels = blobs(80, seed=torch.seed() % 2**31)
+    images, labels = blobs(80, seed=FRESH_SEED)
     net = fwdkern.fuse(model, images)
     assert ch.prunable(net, model) == ["seen"]
     maps = ch.channel_maps(net, images, ch.active_layer(net, "seen"), grid=4)
@@ -123,7 +123,7 @@ def test_pruning_what_is_not_there(off: dict[str, Tensor], message: str) -> None
 
 
 def test_maps_are_the_sums_of_all_units_maps() -> None:
-    torch.manual_seed(torch.seed() % 2**31)
+    torch.manual_seed(FRESH_SEED)
     front = nn.Sequential(nn.Conv2d(2, 3, 3, stride=2), nn.ReLU()).double().eval()
     x = torch.randn(3, 2, 12, 10, dtype=torch.float64)
     maps = ch.channel_maps(fwdkern.fuse(front, x), x, "1", grid=2)

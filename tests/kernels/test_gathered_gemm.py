@@ -10,10 +10,10 @@ from fwdkern.errors import InputError
 from fwdkern.kernels import tiles
 from fwdkern.kernels.tiles import GemmTile
 from fwdkern.ops import active_rows_on_device
+from tests import SEEDS
 from tests.kernels.guards import Guards
 from tests.ops.problems import OPERAND_ROUNDING, GemmProblem
 
-SEEDS = [0, torch.seed() % 2**31]
 # Both operands are rounded to 11 significant bits.
 TWO_ROUNDINGS = 2.0**-10 + 2.0**-22
 

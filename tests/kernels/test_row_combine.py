@@ -3,10 +3,9 @@
 import pytest
 import torch
 
+from tests import SEEDS
 from tests.kernels.guards import Guards
 from tests.ops.problems import CombineProblem
-
-SEEDS = [0, torch.seed() % 2**31]
 
 
 @pytest.fixture(params=["triton", "cuda"])

@@ -3,8 +3,7 @@ import torch
 
 from fwdkern.errors import BackendError, InputError
 from fwdkern.ops.active_rows import active_rows, active_rows_on_device, active_rows_reference
-
-SEEDS = [0, torch.seed() % 2**31]
+from tests import SEEDS
 
 
 def gate_of(layout: str, channels: int, positions: int, density: float, seed: int) -> torch.Tensor:

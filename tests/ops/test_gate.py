@@ -4,9 +4,8 @@ import torch
 from fwdkern.errors import InputError
 from fwdkern.ops import native
 from fwdkern.ops.gate import gate_bits, gate_bits_reference, gate_count, gate_maps, gate_mask
+from tests import SEEDS
 from tests.ops.layouts import LAYOUTS, draw
-
-SEEDS = [0, torch.seed() % 2**31]
 
 
 @pytest.fixture(params=native.ISA_NAMES)

@@ -6,9 +6,8 @@ from fwdkern.errors import BackendError, InputError
 from fwdkern.ops import native
 from fwdkern.ops.active_rows import active_rows_reference
 from fwdkern.ops.gathered_gemm import gathered_gemm
+from tests import SEEDS
 from tests.ops.problems import GemmProblem as Problem
-
-SEEDS = [0, torch.seed() % 2**31]
 
 
 @pytest.fixture(params=native.ISA_NAMES)

@@ -4,9 +4,9 @@ import torch
 from fwdkern.errors import InputError
 from fwdkern.ops import native
 from fwdkern.ops.max_pool import fits_bytes, max_pool, max_unpool, max_unpool_reference, winner_index
+from tests import SEEDS
 from tests.ops.layouts import LAYOUTS, draw
 
-SEEDS = [0, torch.seed() % 2**31]
 WINDOWS = [
     ((3, 3), (2, 2), (0, 0), (1, 1)),
     ((3, 2), (1, 2), (1, 1), (1, 1)),

@@ -4,8 +4,7 @@ import torch
 from fwdkern.errors import InputError
 from fwdkern.ops import native
 from fwdkern.ops.recurrent_freeze import FIELDS, GATES, recurrent_freeze
-
-SEEDS = [0, torch.seed() % 2**31]
+from tests import SEEDS
 
 
 @pytest.fixture(params=native.ISA_NAMES)

@@ -4,9 +4,8 @@ import torch
 from fwdkern.errors import InputError
 from fwdkern.ops import native
 from fwdkern.ops.recurrent_scan import recurrent_scan
+from tests import SEEDS
 from tests.ops.recurrent import ScanProblem
-
-SEEDS = [0, torch.seed() % 2**31]
 
 
 @pytest.fixture(params=native.ISA_NAMES)

@@ -4,9 +4,8 @@ import torch
 from fwdkern.errors import InputError
 from fwdkern.ops import native
 from fwdkern.ops.row_combine import row_combine
+from tests import SEEDS
 from tests.ops.problems import CombineProblem as Problem
-
-SEEDS = [0, torch.seed() % 2**31]
 
 
 @pytest.fixture(params=native.ISA_NAMES)

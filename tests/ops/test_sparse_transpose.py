@@ -6,9 +6,9 @@ from fwdkern.ops import native
 from fwdkern.ops.gate import gate_bits
 from fwdkern.ops.max_pool import max_pool
 from fwdkern.ops.sparse_transpose import sparse_transpose
+from tests import SEEDS
 from tests.ops.layouts import LAYOUTS, draw
 
-SEEDS = [0, torch.seed() % 2**31]
 EPS = torch.finfo(torch.float32).eps
 # C_out, C_in, (kh, kw), stride, padding, (H, W)
 SHAPES = [

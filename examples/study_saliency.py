@@ -72,6 +72,13 @@ class OverPatches:
         return scores[:, labels]
 
 
+class Squared(Saliency):
+    """The default map to the power of two: the same order of pixels, with less weight far from the largest."""
+
+    def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:
+        return super().attribute(inputs, target).square()
+
+
 class OverSuperpixels:
     """The relevance summed over superpixels (SLIC, Achanta et al. 2012), a pixel's part of its sum."""
 
@@ -119,6 +126,7 @@ def variants(model: nn.Module, middle: str) -> dict[str, Method]:
         "… three sizes": Saliency(model, smooth=1e-3, raise_by=0.0),
         "… three sizes, σ 6": Saliency(model, raise_by=0.0),
         "… three sizes, σ 6, raised by pixels: the default": Saliency(model),
+        "the default, squared": Squared(model),
     }
 
 

@@ -1,6 +1,7 @@
 """The front door: fuse a model, ask for maps."""
 
 import difflib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
@@ -379,7 +380,8 @@ class FusedModel(nn.Module):
         name = self.layer(layer).name
         key = (self._input_shape, name)
         if key not in self._fields:
-            reference = next(iter(self.network.parameters()), torch.empty(0))
+            weights = itertools.chain(self.network.parameters(), self.network.buffers())
+            reference = next((weight for weight in weights if weight.is_floating_point()), torch.empty(0))
             dtype = torch.int64 if self._primary.vocabulary else reference.dtype
             blank = torch.zeros(self._primary.batch or 1, *self._input_shape, dtype=dtype, device=reference.device)
             tape = record(self._primary, blank, ())

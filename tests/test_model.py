@@ -168,3 +168,9 @@ def test_report_says_what_was_done(net: FusedModel) -> None:
     report = net.report()
     assert "5 layers: 4 run in drop-in modules, 1 as plain operators; 1 layers folded" in report
     assert "batch size: any" in report and "layers without a rule: none" in report
+
+
+def test_receptive_fields_of_a_network_whose_only_weights_are_not_parameters() -> None:
+    """A PReLU's slope is kept as a constant, in its own dtype."""
+    net = fwdkern.fuse(nn.Sequential(nn.PReLU()).double().eval(), image(1, 1, 2, 2))
+    assert net.receptive_field(net.layers[-1].name, torch.tensor([[0, 1, 0]])).tolist() == [[1, 0, 2, 1]]

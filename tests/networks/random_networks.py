@@ -68,6 +68,9 @@ class Builder:
             return False  # the shape does not suit the operator
         if not 0 < value[0].numel() <= MOST:
             return False
+        # A dilated window can miss the image: torch's max pool then writes beyond its gradient on the way back.
+        if not value.isfinite().all():
+            return False
         self.program.steps.append(Step(sources, function))
         if not self._differentiable():
             self.program.steps.pop()

@@ -11,6 +11,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 FAILURE_FILE = "_native_failure.txt"
+NO_CUDA = "nvcc did not compile the sources"  # as the library tells
 
 
 class BuildFailure(Exception):
@@ -73,11 +74,11 @@ class CMakeBuild(build_ext):
         if shutil.which("ninja"):
             configure += ["-G", "Ninja"]
         build = [cmake, "--build", str(build_dir), "--parallel"]
-        failure = self._run([*configure, f"-DFWDKERN_CUDA={cuda}"], build)
+        failure = self._run([*configure, f"-DFWDKERN_CUDA={cuda}", "-UFWDKERN_NO_CUDA"], build)
         if failure and cuda == "auto" and os.environ.get("FWDKERN_REQUIRE_NATIVE") != "1":
             # An nvcc that does not get on with the sources must not cost the kernels for CPUs.
             print(f"fwdkern: once more without CUDA ({failure}).", file=sys.stderr)
-            failure = self._run([*configure, "-DFWDKERN_CUDA=0"], build)
+            failure = self._run([*configure, "-DFWDKERN_CUDA=0", f"-DFWDKERN_NO_CUDA={NO_CUDA}"], build)
         if failure:
             raise BuildFailure(failure)
         if not target.exists():

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from fwdkern.ops import native_info
-from fwdkern.ops.backend import NO_CUDA, gpu_obstacle, serving
+from fwdkern.ops.backend import gpu_obstacle, serving
 
 
 def info() -> dict[str, Any]:
@@ -48,8 +48,8 @@ def _on_gpu(backend: str, found: str) -> str:
 
 
 def _cuda(native: dict[str, Any]) -> str:
-    if native["nvcc"] is None:
-        return f"absent: {NO_CUDA if native['built'] else native['reason']}"
+    if native["without_cuda"]:
+        return f"absent: {native['without_cuda']}"
     return f"{_on_gpu('cuda', 'CUDA kernels on the GPU')}; compiled by nvcc {native['nvcc']}"
 
 

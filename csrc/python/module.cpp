@@ -325,5 +325,7 @@ PYBIND11_MODULE(_native, m) {
     m.def("sparse_transpose", &sparse_transpose, no_gil());
 #ifdef FWDKERN_WITH_CUDA
     bind_cuda(m);
+#else
+    m.attr("no_cuda") = FWDKERN_NO_CUDA;
 #endif
 }

@@ -111,6 +111,11 @@ def run_cuda(name: str, tensor: Tensor, *arguments: Any) -> None:
         raise BackendError(f"{name}: the CUDA kernel was not launched: {error}.") from None
 
 
+def without_cuda(library: ModuleType) -> str | None:
+    """Why the library has no CUDA kernels, None if it has."""
+    return None if hasattr(library, "cuda") else f"the library was built without CUDA: {library.no_cuda}"
+
+
 @functools.cache
 def cuda_device_error(index: int) -> str:
     """Why the CUDA kernels cannot run on a GPU, "" if they can."""
@@ -122,17 +127,18 @@ def cuda_device_error(index: int) -> str:
 
 
 def native_info() -> dict[str, Any]:
-    """The compiled library here: built, reason, compiler, nvcc, isa, isa_available, isa_limit."""
+    """The compiled library here: built, reason, compiler, nvcc, without_cuda, isa, isa_available, isa_limit."""
     library, reason = load()
     if library is None:
-        return {"built": False, "reason": reason, "compiler": None, "nvcc": None, "isa": None,
-                "isa_available": None, "isa_limit": isa_limit()}  # fmt: skip
+        return {"built": False, "reason": reason, "compiler": None, "nvcc": None, "without_cuda": reason,
+                "isa": None, "isa_available": None, "isa_limit": isa_limit()}  # fmt: skip
     release = library.cuda.compiler_version() if hasattr(library, "cuda") else 0
     return {
         "built": True,
         "reason": "loaded",
         "compiler": library.compiler(),
         "nvcc": f"{release // 1000}.{release % 1000 // 10}" if release else None,
+        "without_cuda": without_cuda(library),
         "isa": ISA_NAMES[isa(library)],
         "isa_available": ISA_NAMES[library.available_isa()],
         "isa_limit": isa_limit(),

@@ -84,6 +84,7 @@ _IN_PRECISION = [
     Goal("speed-up", 5, f"dense batched slices, {precision}", of=f"fwdkern, {precision}")
     for precision in ("tf32", "bf16")
 ]
+_NO_SLOWER = Goal("slow-down", 1, "Triton kernels, tf32", of="CUDA kernels, tf32")
 
 # In order of what matters most: where time runs out, the last ones are left out.
 GPU_WORKLOADS = [
@@ -101,37 +102,40 @@ GPU_WORKLOADS = [
         "gpu-resnet50-layer3",
         "Shaped as ResNet-50 224², all 200 704 units of layer3, streamed",
         functools.partial(gpu.units, gpu.resnet50_layer3, 224, 512, "cuda"),
-        _IN_PRECISION,
+        [*_IN_PRECISION, _NO_SLOWER],
     ),
     Workload(
         "gpu-vgg16-block4",
         "Shaped as VGG-16 224², all 401 408 units of block 4, streamed",
         functools.partial(gpu.units, gpu.vgg_block4, 224, 256, "cuda"),
-        _IN_PRECISION,
+        [*_IN_PRECISION, _NO_SLOWER],
     ),
     Workload(
         "gpu-squeezenet-1000-classes",
         "SqueezeNet 1.1 224², all 1000 class maps of one photograph",
         functools.partial(gpu.classes, "cuda"),
-        [Goal("speed-up", 5, "vmap(vjp)")],
+        [Goal("speed-up", 5, "vmap(vjp)"), _NO_SLOWER],
     ),
     Workload(
         "gpu-squeezenet-batch64",
         "SqueezeNet 1.1 224², one class map each for 64 photographs, everything included",
         functools.partial(gpu.one_each, "cuda", 64),
-        [Goal("speed-up", 1.5, "Captum")],
+        [
+            Goal("speed-up", 1.5, "Captum"),
+            Goal("slow-down", 1, "fwdkern, tf32", of="CUDA kernels beside convolutions, tf32"),
+        ],
     ),
     Workload(
         "gpu-resnet20-last-block",
         "ResNet-20, CIFAR photograph, all units of the last residual block",
         functools.partial(gpu.resnet20, "cuda"),
-        _IN_PRECISION,
+        [*_IN_PRECISION, _NO_SLOWER],
     ),
     Workload(
         "gpu-squeezenet-features5",
         "SqueezeNet 1.1 224², all 93 312 units of features.5 as 31² windows, streamed",
         functools.partial(gpu.squeezenet_windows, "cuda"),
-        _IN_PRECISION,
+        [*_IN_PRECISION, _NO_SLOWER],
     ),
     *(
         Workload(f"gpu-op-{name}", title, build, [Goal("speed-up", 0.7, ops.COPY)])
@@ -153,6 +157,16 @@ GPU_WORKLOADS = [
             ),
             ("contract", "contract, 256 targets, 224² pixels", functools.partial(ops.contract, 224**2, 256, 3, "cuda")),
             ("seed", "seed, 3 · 224² rows, 256 slices", functools.partial(ops.seed, 3 * 224**2, 256, "cuda")),
+            (
+                "row-sums",
+                "row_sums, 1000 rows of 3 · 224², added to",
+                functools.partial(ops.row_sums, 1000, 3 * 224**2, "cuda"),
+            ),
+            (
+                "gate-maps",
+                "gate_maps, 64 maps, 512 channels, 56², density 0.3",
+                functools.partial(ops.gate_maps, 64, 512, 56, 0.3, "cuda"),
+            ),
         )
     ),
     *(

@@ -4,7 +4,9 @@ The networks are shaped as VGG-16 and ResNet-50 with random weights; biases are 
 of every ReLU is open, as trained networks have them. Photographs are noise, smoothed. SqueezeNet has its real weights
 where shared data is at hand, else it is made likewise. Densities stand in the titles.
 
-Contenders in lower precision than float32 are compared within their own precision: goals name it.
+Contenders in lower precision than float32 are compared within their own precision: goals name it. What the table of
+backends chooses is the contender called fwdkern; beside it stand Triton's and CUDA's kernels alone, in the first
+precision only, so that the time suffices.
 """
 
 import functools
@@ -23,9 +25,10 @@ from benchmarks.formats import FORMATS
 from benchmarks.kernel_gathered_gemm import CHECKED_SLICES, make_case
 from benchmarks.own import sample_rows
 from benchmarks.units import UnitMaps, by_autograd, choose_sample
-from benchmarks.workload import Contender, Sample, Task
+from benchmarks.workload import Contender, Sample, Task, Unavailable
 from fwdkern.engine import replay
 from fwdkern.ops import gathered_gemm
+from fwdkern.ops.backend import GPU_BACKENDS, ON_GPU, Preference, gpu_obstacle
 from fwdkern.relevance import Relevance
 from tests.networks.squeezenet import squeezenet1_1
 from tests.oracle import autograd
@@ -33,6 +36,8 @@ from tests.oracle import autograd
 OPEN = 0.35
 # Of a map's largest entry; operands of 11 and of 8 bits through a dozen layers. The first is the main contender.
 TOLERANCE = {"tf32": 5e-2, "ieee": 1e-3, "bf16": 2e-1}
+KERNELS = {"triton": "Triton kernels", "cuda": "CUDA kernels"}
+_BESIDE_CONVOLUTIONS = ("gate_bits", "gate_maps", "max_pool", "max_unpool", "row_sums")
 _EVERYTHING = torch.ones(1, 1, dtype=torch.bool)
 _VGG = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512)
 
@@ -164,8 +169,10 @@ def _units(
     net = fwdkern.fuse(network, x)
     layer = net.layers[-1].name if block is None else block
     contenders = [
-        _own(precision, functools.partial(_stream, net, problem, layer, layout, precision)) for precision in precisions
+        _own(precision, functools.partial(_stream, net, problem, layer, layout, precision, "auto"))
+        for precision in precisions
     ]
+    contenders += _by_kernels(precisions[0], functools.partial(_stream, net, problem, layer, layout, precisions[0]), x)
     part = min(part, problem.pixels)
     some, half = problem.middle(part), (part // 2, part)
     contenders += rivals.dense_slices_on_gpu(problem, some, half, torch.float32, "tf32")
@@ -234,10 +241,12 @@ def classes(device: str) -> Task:
     problem = UnitMaps(front, x, choose_sample(front, x))
     net = fwdkern.fuse(network, x)
 
-    def run(precision: str) -> list[Sample]:
-        return [sample_rows(net.attribute(x, "all", precision=precision), problem.sample.to(x.device), x)]
+    def run(precision: str, backend: str = "auto") -> list[Sample]:
+        result = net.attribute(x, "all", precision=precision, backend=backend)
+        return [sample_rows(result, problem.sample.to(x.device), x)]
 
     contenders = [_own(precision, functools.partial(run, precision)) for precision in ("tf32", "ieee")]
+    contenders += _by_kernels("tf32", functools.partial(run, "tf32"), x)
     some = problem.some_active(256)
     contenders += [
         rivals.dense_transposes(net, problem, some),
@@ -268,16 +277,19 @@ def one_each(device: str, batch: int) -> Task:
         bias = result.bias[:, 0].cpu()
         return Sample(result.scores[:, 0].flatten(1).cpu() - (bias / positions)[:, None], _EVERYTHING, bias)
 
-    def own(precision: str, role: Literal["own", "yardstick"] = "own", name: str = "") -> Contender:
-        def explain(images: Tensor) -> Relevance:
-            return net.attribute(images, targets, precision=precision)
+    def contender(name: str, role: Literal["own", "yardstick"], explain: Callable[[Tensor], Relevance]) -> Contender:
+        images = {label: x.clone(memory_format=layout) for label, layout in FORMATS.items()}
+        return Contender(
+            name, role, {label: functools.partial(explain, each) for label, each in images.items()}, sample
+        )
 
-        runs = {}
-        for label, layout in FORMATS.items():
-            images = x.clone(memory_format=layout)
-            explain(images)  # the second call records, later ones replay
-            runs[label] = functools.partial(explain, images)
-        return Contender(name or f"fwdkern, {precision}", role, runs, sample)
+    def own(precision: str, role: Literal["own", "yardstick"] = "own", name: str = "") -> Contender:
+        made = contender(
+            name or f"fwdkern, {precision}", role, lambda images: net.attribute(images, targets, precision=precision)
+        )
+        for run in made.variants.values():
+            run()  # the second call records, later ones replay
+        return made
 
     def without_graph() -> Contender:
         contender = own("tf32", "yardstick", "fwdkern, tf32, without CUDA graph")
@@ -289,7 +301,19 @@ def one_each(device: str, batch: int) -> Task:
         variants = {label: functools.partial(launched, run) for label, run in contender.variants.items()}
         return replace(contender, variants=variants)
 
-    contenders = [own("tf32"), own("ieee"), without_graph()]
+    def with_kernels() -> Contender:
+        """Gates, pools and sums, what there is beside convolutions, by kernels instead of torch's operators."""
+        alone = fwdkern.fuse(network, x)  # what is recorded stays with its network
+        table = {op: (Preference("cuda", "to compare with torch's operators"),) for op in _BESIDE_CONVOLUTIONS}
+
+        def explain(images: Tensor) -> Relevance:
+            _require("cuda", "gate_maps", x)
+            with mock.patch.dict(ON_GPU, table):
+                return alone.attribute(images, targets, precision="tf32")
+
+        return contender(f"{KERNELS['cuda']} beside convolutions, tf32", "own", explain)
+
+    contenders = [own("tf32"), own("ieee"), without_graph(), with_kernels()]
     for layout in FORMATS:
         contenders += [
             rivals.captum_batch(front, x, targets, layout),
@@ -302,20 +326,42 @@ def one_each(device: str, batch: int) -> Task:
     return Task(contenders, references, TOLERANCE["tf32"], multiplies, device=device, notes=(weights, note))
 
 
-def _own(precision: str, run: Callable[[], list[Sample]]) -> Contender:
+def _by_kernels(precision: str, run: Callable[[str], list[Sample]], x: Tensor) -> list[Contender]:
+    """The same by each backend's kernels alone, from what runs a backend."""
+
+    def alone(backend: str) -> list[Sample]:
+        _require(backend, "gathered_gemm", x)
+        return run(backend)
+
+    return [
+        _own(precision, functools.partial(alone, backend), f"{KERNELS[backend]}, {precision}")
+        for backend in GPU_BACKENDS
+    ]
+
+
+def _require(backend: str, op: str, x: Tensor) -> None:
+    obstacle = gpu_obstacle(backend, op, x.device, torch.float32)
+    if obstacle:
+        raise Unavailable(obstacle)
+
+
+def _own(precision: str, run: Callable[[], list[Sample]], name: str = "") -> Contender:
     def joined(parts: list[Sample]) -> Sample:
         bias = [part.bias for part in parts if part.bias is not None]
         maps = torch.cat([part.maps for part in parts]).cpu()
         return Sample(maps, _EVERYTHING, torch.cat(bias).cpu())
 
-    return Contender(f"fwdkern, {precision}", "own", {"": run}, joined)
+    return Contender(name or f"fwdkern, {precision}", "own", {"": run}, joined)
 
 
-def _stream(net: fwdkern.FusedModel, problem: UnitMaps, layer: str, layout: str, precision: str) -> list[Sample]:
+def _stream(
+    net: fwdkern.FusedModel, problem: UnitMaps, layer: str, layout: str, precision: str, backend: str
+) -> list[Sample]:
     """All units in parts that are dropped when they have been seen; the sampled maps are kept, in their order."""
     kept: list[tuple[int, Sample]] = []
     start = 0
-    for part in net.iter_units(problem.x, layer, layout=layout, memory="16GiB", precision=precision):
+    request: dict[str, Any] = {"layout": layout, "memory": "16GiB", "precision": precision, "backend": backend}
+    for part in net.iter_units(problem.x, layer, **request):
         kept += _seen(part, start, problem)
         start += part.scores.shape[1]
     return [sample for _, sample in sorted(kept, key=lambda pair: pair[0])]

@@ -12,12 +12,14 @@ import fwdkern.ops as ops
 from benchmarks.kernel_gathered_gemm import CHECKED_SLICES, make_case
 from benchmarks.workload import Contender, Sample, Task
 from fwdkern.errors import BackendError
-from fwdkern.ops.backend import choose
+from fwdkern.ops import gate as gates
+from fwdkern.ops import row_sums as sums
+from fwdkern.ops.backend import choose, preference
 
 _EVERYTHING = torch.ones(1, 1, dtype=torch.bool)
 COPY = "copy of as many bytes"
-# Kernels for GPUs first, so that goals are about them.
-BACKENDS = ("triton", "cuda", "cpu")
+# Kernels for GPUs first, so that goals are about them; torch where it is what the table of backends prefers.
+BACKENDS = ("triton", "cuda", "torch", "cpu")
 
 # From a backend and the problem's tensors, where the backend wants them, to what there is to run.
 Make = Callable[[str, dict[str, Tensor]], Callable[[], Any]]
@@ -36,6 +38,8 @@ def _task(
     contenders = []
     first = next(iter(problem.values()))
     for backend in BACKENDS:
+        if backend == "torch" and preference(op, ()).backend != "torch":
+            continue
         place = torch.device("cpu" if backend == "cpu" else device)
         try:
             choose(op, place, first.dtype, tuple(first.shape), backend)
@@ -142,6 +146,44 @@ def seed(rows: int, slices: int, device: str) -> Task:
         problem["out"].nbytes + 8 * rows,
         device,
     )
+
+
+def row_sums(rows: int, columns: int, device: str) -> Task:
+    """Sums of maps with a mass added, twice: the second call takes the mass off again."""
+    generator = torch.Generator().manual_seed(0)
+    problem = {
+        "maps": torch.randint(-8, 9, (rows, columns), generator=generator).float(),
+        "mass": torch.randint(-4, 5, (rows,), generator=generator).float(),
+    }
+
+    def make(backend: str, there: dict[str, Tensor]) -> Callable[[], Any]:
+        maps, mass = there["maps"].clone(), there["mass"]
+
+        def run() -> Tensor:
+            sums.row_sums(maps, mass, backend)
+            return torch.stack(sums.row_sums(maps, -mass, backend), 1)
+
+        return run
+
+    exact = torch.stack((problem["maps"].sum(1), problem["maps"].abs().sum(1)), 1)
+    return _task("row_sums", problem, make, lambda found: found, exact, 4 * problem["maps"].nbytes, device)
+
+
+def gate_maps(count: int, channels: int, side: int, density: float, device: str) -> Task:
+    """Maps through one gate, channels last on both sides."""
+    generator = torch.Generator().manual_seed(0)
+    gate = torch.rand(1, channels, side, side, generator=generator) < density
+    maps = torch.randn(count, side, side, channels, generator=generator).permute(0, 3, 1, 2)
+    problem = {"maps": maps, "bits": gates.gate_bits_reference(gate)}
+
+    def make(backend: str, there: dict[str, Tensor]) -> Callable[[], Any]:
+        return lambda: gates.gate_maps(there["maps"], there["bits"], backend)
+
+    def sample(maps: Tensor) -> Tensor:
+        return maps[-1, :CHECKED_SLICES].flatten(1)
+
+    exact = torch.where(gate, maps[-1:], 0)
+    return _task("gate_maps", problem, make, sample, sample(exact), 2 * maps.nbytes, device)
 
 
 def gathered_gemm(channels: int, side: int, slices: int, density: float, precision: str, device: str) -> Task:

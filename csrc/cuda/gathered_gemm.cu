@@ -18,6 +18,11 @@ struct OnDevice {
 
 }  // namespace
 
+const char* list_terms(const TermLists& call, void* stream) {
+    if (const char* error = list_terms_error(call)) return error;
+    return launch_list_terms(call, OnDevice{stream});
+}
+
 const char* gathered_gemm(const GatheredGemm& call, void* stream) {
     if (const char* error = gathered_gemm_error(call)) return error;
     int device = 0, shared_bytes = 0;

@@ -14,6 +14,7 @@
 #include "fwdkern/cuda/gathered_gemm.h"
 #include "fwdkern/cuda/max_pool.h"
 #include "fwdkern/cuda/row_combine.h"
+#include "fwdkern/cuda/row_sums.h"
 #include "fwdkern/cuda/seed.h"
 
 namespace py = pybind11;
@@ -93,6 +94,13 @@ void contract(const MapsArgument& pulled, const MapsArgument& out, std::uintptr_
     FWDKERN_RUN(contract, call, device, stream);
 }
 
+void row_sums(const MapsArgument& in, int64_t columns, std::uintptr_t addend, std::uintptr_t sum,
+              std::uintptr_t magnitude, int device, std::uintptr_t stream) {
+    const cuda::RowSums call = {maps(in), columns, pointer<const float>(addend), pointer<float>(sum),
+                                pointer<float>(magnitude)};
+    FWDKERN_RUN(row_sums, call, device, stream);
+}
+
 // (height, width)
 using PairArgument = std::tuple<int, int>;
 // Of maps whose channels are contiguous: (images, height, width, channels), and how far apart the first three lie.
@@ -157,19 +165,35 @@ cuda::RowList row_list(const RowListArgument& argument) {
 }
 
 // weights: (address, taps, in channels, out channels, groups); scratch: (address, bytes).
+using WeightsArgument = std::tuple<std::uintptr_t, int64_t, int64_t, int64_t, int64_t>;
+using ScratchArgument = std::tuple<std::uintptr_t, int64_t>;
+
 void gathered_gemm(const MapsArgument& in, const RowListArgument& in_rows, const MapsArgument& out,
                    const RowListArgument& out_rows, std::uintptr_t taps,
-                   const std::tuple<std::uintptr_t, int64_t, int64_t, int64_t, int64_t>& weights,
-                   std::uintptr_t row_scale, bool accumulate, int64_t slices, std::uintptr_t in_index, int precision,
-                   const std::tuple<std::uintptr_t, int64_t>& scratch, int device, std::uintptr_t stream) {
+                   const WeightsArgument& weights, std::uintptr_t row_scale, bool accumulate, int64_t slices,
+                   std::uintptr_t in_index, int precision, const ScratchArgument& scratch, bool listed, int device,
+                   std::uintptr_t stream) {
     const auto [weight, tap_count, in_channels, out_channels, groups] = weights;
     const auto [scratch_address, scratch_bytes] = scratch;
     const cuda::GatheredGemm call = {maps(in), row_list(in_rows), maps(out), row_list(out_rows),
                                      pointer<const int32_t>(taps), tap_count, pointer<const void>(weight), in_channels,
                                      out_channels, groups, pointer<const float>(row_scale), accumulate, slices,
                                      pointer<const int32_t>(in_index), static_cast<cuda::Precision>(precision),
-                                     pointer<void>(scratch_address), scratch_bytes};
+                                     pointer<void>(scratch_address), scratch_bytes, listed};
     FWDKERN_RUN(gathered_gemm, call, device, stream);
+}
+
+// sizes: (positions, taps, in channels, groups); bytes: from one row of maps, and of weights, to the next.
+void list_terms(const RowListArgument& in_rows, std::uintptr_t in_index, std::uintptr_t taps,
+                const std::tuple<int64_t, int64_t, int64_t, int64_t>& sizes, const std::tuple<int64_t, int64_t>& bytes,
+                const ScratchArgument& scratch, int device, std::uintptr_t stream) {
+    const auto [positions, tap_count, in_channels, groups] = sizes;
+    const auto [map_bytes, weight_bytes] = bytes;
+    const auto [scratch_address, scratch_bytes] = scratch;
+    const cuda::TermLists call = {row_list(in_rows), pointer<const int32_t>(in_index), pointer<const int32_t>(taps),
+                                  positions, tap_count, in_channels, groups, map_bytes, weight_bytes,
+                                  pointer<void>(scratch_address), scratch_bytes};
+    FWDKERN_RUN(list_terms, call, device, stream);
 }
 
 // Why nothing can be launched on a device: "" if it can.
@@ -194,8 +218,12 @@ void bind_cuda(py::module_& module) {
     m.def("gathered_gemm", &gathered_gemm, no_gil());
     m.def("gathered_gemm_scratch", &cuda::gathered_gemm_scratch);
     m.def("list_active_rows", &list_active_rows, no_gil());
+    m.def("list_terms", &list_terms, no_gil());
+    m.def("list_terms_scratch", &cuda::list_terms_scratch);
     m.def("max_pool", &max_pool, no_gil());
     m.def("max_unpool", &max_unpool, no_gil());
     m.def("row_combine", &row_combine, no_gil());
+    m.def("row_sum_parts", &cuda::row_sum_parts);
+    m.def("row_sums", &row_sums, no_gil());
     m.def("seed", &seed, no_gil());
 }

@@ -18,7 +18,7 @@ from fwdkern.engine.rows.program import Combination, Node, Product, Program
 from fwdkern.engine.tape import Tape
 from fwdkern.errors import BackendError, InputError
 from fwdkern.ops import native, native_info
-from fwdkern.ops.backend import gpu_backends, gpu_obstacle
+from fwdkern.ops.backend import GPU_BACKENDS, gpu_obstacle
 from fwdkern.ops.row_program import ALIGNMENT
 from fwdkern.rules.convolution import Convolution
 from fwdkern.rules.linear import Linear
@@ -27,8 +27,8 @@ from fwdkern.rules.recurrent import Recurrent
 # Dense maps in flight: wide enough to fill every core, small enough to stay near the caches.
 DENSE_WORKING_SET = 256 * 2**20
 # Sides of pixel tiles, and targets of a pass. On a GPU wide rows fill its tiles; the numbers for it are unmeasured.
-TILE_SIDE = {"cpu": 8, "triton": 16, "cuda": 16}
-REVERSE_CHUNKS = {"cpu": (64, 128), "triton": (256,), "cuda": (256,)}
+TILE_SIDE = {"cpu": 8, "gpu": 16}
+REVERSE_CHUNKS = {"cpu": (64, 128), "gpu": (256,)}
 # Host seconds for one node of one block.
 _HOST = 2e-6
 # Fewer slices than this are not worth compiling row lists for.
@@ -77,7 +77,8 @@ class Plan:
 
 
 def rows_backend(tape: Tape, options: Options) -> tuple[str | None, str]:
-    """The backend that can carry active rows for this tape, None if there is none, and why.
+    """The backend that can carry active rows for this tape, None if there is none, and why. ``"auto"`` stands for
+    kernels for GPUs, of which every op then chooses its own.
 
     Raises:
         BackendError: one that cannot was asked for by name.
@@ -91,10 +92,10 @@ def rows_backend(tape: Tape, options: Options) -> tuple[str | None, str]:
             raise BackendError(f'backend={asked!r} cannot serve this request: {reason}. Use backend="auto"')
         return asked, ""
     reasons = []
-    for name in gpu_backends("gathered_gemm") if x.device.type == "cuda" else ("cpu",):
+    for name in GPU_BACKENDS if x.device.type == "cuda" else ("cpu",):
         reason = _rows_obstacle(name, x, options)
         if reason is None:
-            return name, ""
+            return ("cpu" if name == "cpu" else "auto"), ""
         reasons.append(reason)
     return None, "; ".join(dict.fromkeys(reasons))
 
@@ -152,7 +153,8 @@ def plan_rows(
 
     A reverse pass whose targets do not reach all rows does less than is counted here.
     """
-    rate, side = rates(torch.get_num_threads(), str(tape.input.device)), TILE_SIDE[backend]
+    kind = "cpu" if backend == "cpu" else "gpu"
+    rate, side = rates(torch.get_num_threads(), str(tape.input.device)), TILE_SIDE[kind]
     # A GPU takes as many blocks side by side as memory admits, but at least one.
     workers = native.threads() if backend == "cpu" else 1
     precision = options.precision if backend != "cpu" else None
@@ -167,7 +169,7 @@ def plan_rows(
     ways.append(Way("rows", "forward", side, len(blocks), work * batch, seconds * batch, held))
     total = counts.total
     rows = sum(len(node.rows) for node in program.nodes.values() if node.source is None)
-    for chunk in REVERSE_CHUNKS[backend]:
+    for chunk in REVERSE_CHUNKS[kind]:
         size = chunk_size(targets, min(chunk, options.memory // max(each * rows * workers, 1)))
         passes = -(-targets // size)
         seconds = total * targets / rate.rows + passes * (total * rate.gather + len(program.nodes) * _HOST)

@@ -15,6 +15,7 @@ from fwdkern.ops import native
 logger = logging.getLogger("fwdkern")
 
 BACKENDS = ("torch", "cpu", "triton", "cuda")
+GPU_BACKENDS = BACKENDS[2:]
 _MAPS = (torch.float32, torch.bfloat16)
 CPU_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
     "active_rows": (torch.bool,),
@@ -48,23 +49,38 @@ CUDA_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
     "max_pool": (*_MAPS, torch.float16),
     "max_unpool": (*_MAPS, torch.float16),
     "row_combine": (*_MAPS, torch.float16),
+    "row_sums": (torch.float32,),
     "seed": (*_MAPS, torch.float16),
 }
 LEAST_CAPABILITY = (8, 0)
-NO_CUDA = "the library was built without CUDA: nvcc was not found or did not work, or FWDKERN_CUDA was 0"
 
 
 class Preference(NamedTuple):
-    """What serves an op on GPU tensors unless asked otherwise, and where the figure that says so came from."""
+    """What serves an op on GPU tensors unless asked otherwise, and the figures that say so, with the GPU they are from.
+
+    least, precision: it is about tensors whose leading shape is at least this, and, where it names one, about products
+    in that precision.
+    """
 
     backend: str
-    source: str
+    figures: str
+    least: tuple[int, ...] = ()
+    precision: str = ""
+
+    def serves(self, shape: tuple[int, ...], precision: str) -> bool:
+        large = all(size >= least for size, least in zip(shape, self.least, strict=False))
+        return large and self.precision in ("", precision)
+
+    def __str__(self) -> str:
+        size = f" from {' × '.join(map(str, self.least))} on" if self.least else ""
+        return size + (f" in {self.precision}" if self.precision else "")
 
 
-_ROWS = Preference("triton", "unmeasured: neither kernel has run on a GPU, and Triton's was there first")
-_GATES = Preference("torch", "unmeasured: the CUDA kernel has not run on a GPU, torch's operators have")
-# The only place where kernels for GPUs are weighed against each other. `make gpu` times them side by side.
-ON_GPU: dict[str, Preference] = {
+_ROWS = (Preference("triton", "unmeasured: neither kernel has run on a GPU, and Triton's was there first"),)
+_GATES = (Preference("torch", "unmeasured: the CUDA kernel has not run on a GPU, torch's operators have"),)
+# The only place where kernels for GPUs are weighed against each other: of each op the first line that serves a tensor
+# counts, the last one serves all. `make gpu` times the kernels side by side, by shape and precision.
+ON_GPU: dict[str, tuple[Preference, ...]] = {
     "active_rows": _ROWS,
     "contract": _ROWS,
     "gate_bits": _GATES,
@@ -72,9 +88,14 @@ ON_GPU: dict[str, Preference] = {
     "gathered_gemm": _ROWS,
     "max_pool": _GATES,
     "max_unpool": _GATES,
-    "recurrent_scan": Preference("triton", "unmeasured: it has not run on a GPU, and there is no other kernel"),
+    "recurrent_freeze": (Preference("torch", "there is no kernel for GPUs: torch's operators run step by step"),),
+    "recurrent_scan": (Preference("triton", "unmeasured: it has not run on a GPU, and there is no other kernel"),),
     "row_combine": _ROWS,
+    "row_sums": _GATES,
     "seed": _ROWS,
+    "sparse_transpose": (
+        Preference("torch", "there is no kernel for GPUs: a dense transpose on tensor cores is counted to be faster"),
+    ),
 }
 
 
@@ -84,9 +105,14 @@ class Choice(NamedTuple):
 
 
 def choose(
-    op: str, device: torch.device, dtype: torch.dtype, shape: tuple[int, ...], requested: str | None = None
+    op: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    requested: str | None = None,
+    precision: str = "",
 ) -> Choice:
-    """The backend for one call of `op` on tensors of this device, dtype and (leading) shape.
+    """The backend for one call of `op` on tensors of this device, dtype and (leading) shape; `precision` of products.
 
     `requested`, else the environment's FWDKERN_BACKEND, forces one; if that cannot run, BackendError.
     """
@@ -101,31 +127,34 @@ def choose(
             raise BackendError(f"Backend {name!r} cannot run {op}: {obstacle}. Use backend 'auto' or 'torch'.")
         choice = Choice(name, "asked for by name")
     else:
-        choice = _by_itself(op, device, dtype)
+        choice = _by_itself(op, device, dtype, shape, precision)
     _log_once(op, choice)
     return choice
 
 
-def _by_itself(op: str, device: torch.device, dtype: torch.dtype) -> Choice:
-    """The first backend that can run, in the order of preference for the device."""
+def _by_itself(op: str, device: torch.device, dtype: torch.dtype, shape: tuple[int, ...], precision: str) -> Choice:
     if device.type != "cuda":
         obstacle = _cpu_obstacle(op, device, dtype)
         return Choice("torch", obstacle) if obstacle else Choice("cpu", "compiled library on a CPU tensor")
+    return _preferred(op, preference(op, shape, precision), device, dtype)
+
+
+def preference(op: str, shape: tuple[int, ...], precision: str = "") -> Preference:
+    """The line of the table for a call on GPU tensors of this (leading) shape."""
+    return next(line for line in ON_GPU[op] if line.serves(shape, precision))
+
+
+def _preferred(op: str, line: Preference, device: torch.device, dtype: torch.dtype) -> Choice:
+    """The first backend that can run: the preferred kernel, the other one, torch."""
+    if line.backend == "torch":
+        return Choice("torch", line.figures)
     obstacles: list[str] = []
-    for name in gpu_backends(op):
+    for name in (line.backend, *(other for other in GPU_BACKENDS if other != line.backend)):
         obstacle = _OBSTACLES[name](op, device, dtype)
         if obstacle is None:
-            return Choice(name, f"{_KERNELS[name]} on a GPU tensor ({'; '.join(obstacles) or ON_GPU[op].source})")
+            return Choice(name, f"{_KERNELS[name]} on a GPU tensor ({'; '.join(obstacles) or line.figures})")
         obstacles.append(obstacle)
-    if obstacles:
-        return Choice("torch", "; ".join(dict.fromkeys(obstacles)))
-    return Choice("torch", ON_GPU[op].source if op in ON_GPU else "there is no kernel for GPUs")
-
-
-def gpu_backends(op: str) -> tuple[str, ...]:
-    """The backends whose kernels for GPUs may serve an op unasked, the preferred one first."""
-    preferred = ON_GPU[op].backend if op in ON_GPU else "torch"
-    return {"torch": (), "triton": ("triton", "cuda"), "cuda": ("cuda", "triton")}[preferred]
+    return Choice("torch", "; ".join(dict.fromkeys(obstacles)))
 
 
 def implementation(
@@ -135,21 +164,30 @@ def implementation(
     op: Callable[..., Any],
     reference: Callable[..., Any],
     kernels: Mapping[str, Callable[..., Any]],
+    precision: str = "",
 ) -> Callable[..., Any]:
     """What to call for a choice made for the op called `name` on tensors like this one; `op` is the registered one,
     which dispatches on the device, `kernels` are those for GPUs by their backend."""
     if choice.name == "torch":
         return reference
     # On CPU tensors, which the registered op hands to the compiled library, GPU kernels are interpreted or emulated.
-    own = choice.name == "cpu" or choice.name == _by_itself(name, tensor.device, tensor.dtype).name
-    return op if own else kernels[choice.name]
+    if choice.name == "cpu":
+        return op
+    if tensor.device.type == "cpu":
+        return kernels[choice.name]
+    by_itself = _by_itself(name, tensor.device, tensor.dtype, tuple(tensor.shape), precision)
+    return op if choice.name == by_itself.name else kernels[choice.name]
 
 
 def on_gpu(
-    name: str, tensor: torch.Tensor, reference: Callable[..., Any], kernels: Mapping[str, Callable[..., Any]]
+    name: str,
+    tensor: torch.Tensor,
+    reference: Callable[..., Any],
+    kernels: Mapping[str, Callable[..., Any]],
+    precision: str = "",
 ) -> Callable[..., Any]:
     """What the registered op called `name` runs on GPU tensors like this one."""
-    chosen = _by_itself(name, tensor.device, tensor.dtype).name
+    chosen = _by_itself(name, tensor.device, tensor.dtype, tuple(tensor.shape), precision).name
     return reference if chosen == "torch" else kernels[chosen]
 
 
@@ -172,8 +210,9 @@ def cuda_obstacle(op: str, device: torch.device, dtype: torch.dtype) -> str | No
     library, reason = native.load()
     if library is None:
         return f"the compiled library is absent ({reason})"
-    if not hasattr(library, "cuda"):
-        return NO_CUDA
+    absent = native.without_cuda(library)
+    if absent:
+        return absent
     if dtype not in CUDA_DTYPES.get(op, ()):
         return f"there is no CUDA kernel for {str(dtype).removeprefix('torch.')}"
     if device.type == "cpu" and os.environ.get("FWDKERN_EMULATE") == "1":
@@ -211,10 +250,17 @@ def gpu_obstacle(backend: str, op: str, device: torch.device, dtype: torch.dtype
 
 
 def serving(device: torch.device) -> dict[str, Choice]:
-    """What serves each op on a device's tensors unless asked otherwise: of float32, for active_rows of bool."""
-    return {
-        op: _by_itself(op, device, torch.bool if op == "active_rows" else torch.float32) for op in sorted(CPU_DTYPES)
-    }
+    """What serves each op on a device's tensors unless asked otherwise: of float32, for active_rows of bool. An op with
+    several lines in the table has one entry for each, which says what it is about."""
+    choices = {}
+    for op in sorted(CPU_DTYPES):
+        dtype = torch.bool if op == "active_rows" else torch.float32
+        if device.type != "cuda":
+            choices[op] = _by_itself(op, device, dtype, (), "")
+            continue
+        for line in ON_GPU[op]:
+            choices[f"{op}{line}"] = _preferred(op, line, device, dtype)
+    return choices
 
 
 _OBSTACLES = {"cpu": _cpu_obstacle, "triton": triton_obstacle, "cuda": cuda_obstacle}

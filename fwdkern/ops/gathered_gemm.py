@@ -1,7 +1,7 @@
 """One layer on one tile of maps: active input rows times gathered weights into active output rows."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from fwdkern.ops.backend import choose, implementation, on_gpu
 from fwdkern.ops.checks import check_devices, check_list, check_maps, check_output, coefficient_dtype
 
 OP = "gathered_gemm"
+_PRECISION = 11  # its place behind in_maps among the arguments of the registered op
 PRECISIONS = ("ieee", "tf32", "bf16")
 RowList = tuple[Tensor, Tensor]
 
@@ -55,8 +56,7 @@ def gathered_gemm(
     row_scale: [out rows] in the weight's dtype; it does not scale what `out` held before.
     precision: what tensor cores may round the operands to: "ieee" nothing, "tf32" 11 significant bits, "bf16" 8. Other
         backends always multiply exactly.
-    terms: of `list_terms` for the same in_rows, taps, weight shape, groups and in_index, where several calls share
-        them. Only Triton's kernels make such lists.
+    terms: of `list_terms`, where several calls share what it is made of.
     out: [out rows, slices], slices contiguous, allocated in the dtype of in_maps if None. Sums are float32.
 
     Reverse mode is the same call with the lists swapped, the weight transposed and the taps mirrored.
@@ -65,28 +65,62 @@ def gathered_gemm(
     The same result bit for bit for any number of threads (torch.get_num_threads()).
     Raises InputError for arguments that do not fit, BackendError for a backend that cannot run.
     """
-    choice = choose(OP, in_maps.device, in_maps.dtype, tuple(in_maps.shape), backend)
+    choice = choose(OP, in_maps.device, in_maps.dtype, tuple(in_maps.shape), backend, precision)
     if out is None:
         if accumulate:
             raise InputError("gathered_gemm: accumulate needs the tensor to add to; pass it as out.")
         check_maps(OP, "in_maps", in_maps)
         out = in_maps.new_empty(out_rows[1].shape[0], in_maps.shape[1])
-    call = implementation(choice, OP, in_maps, torch.ops.fwdkern.gathered_gemm, gathered_gemm_reference, _KERNELS)
-    if terms is not None and choice.name == "triton":
-        call = functools.partial(_gathered_gemm_triton, terms=terms)
+    op, reference = torch.ops.fwdkern.gathered_gemm, gathered_gemm_reference
+    call = implementation(choice, OP, in_maps, op, reference, _KERNELS, precision)
+    if terms is not None:
+        if terms.backend != choice.name or terms.map_bytes != in_maps.stride(0) * in_maps.itemsize:
+            raise InputError(
+                f"gathered_gemm: terms were listed for {terms.backend} and rows {terms.map_bytes} bytes apart; in_maps "
+                f"goes to {choice.name}, with rows {in_maps.stride(0) * in_maps.itemsize} bytes apart."
+            )
+        call = functools.partial(_KERNELS[choice.name], terms=terms.lists)
     call(in_maps, *in_rows, *out_rows, taps, weight, row_scale, groups, accumulate, out, in_index, precision)
     return out
 
 
-def list_terms(in_rows: RowList, taps: Tensor, weight: Tensor, groups: int, in_index: Tensor | None, most: int) -> Any:
-    """What every call of `gathered_gemm` lists anew on Triton's backend, for its ``terms``; None if that takes more
-    than ``most`` bytes. The arguments are those of the calls."""
-    from fwdkern.kernels import gathered_gemm as kernels
+class Terms(NamedTuple):
+    """Lists of `list_terms`: the backend whose they are, how many bytes they take, and how far apart the rows of the
+    maps are that they point into."""
 
-    capacity = kernels.terms_capacity(taps.shape[1], weight.shape[1] // groups)
-    if 12 * capacity * len(taps) * groups > most:
+    backend: str
+    lists: Any
+    nbytes: int
+    map_bytes: int
+
+
+def list_terms(
+    in_maps: Tensor,
+    in_rows: RowList,
+    taps: Tensor,
+    weight: Tensor,
+    *,
+    groups: int = 1,
+    in_index: Tensor | None = None,
+    precision: str = "ieee",
+    most: int,
+    backend: str | None = None,
+) -> Terms | None:
+    """What every call of `gathered_gemm` on kernels for GPUs lists anew, for its ``terms``; None if that takes more
+    than ``most`` bytes, and for backends that list nothing.
+
+    The other arguments are those of the calls, which may differ in all others; their ``in_maps`` are of this shape,
+    dtype and stride.
+    """
+    name = choose(OP, in_maps.device, in_maps.dtype, tuple(in_maps.shape), backend, precision).name
+    if name not in _LISTS:
         return None
-    return kernels.list_terms(in_rows, taps, tuple(weight.shape), groups, in_index)
+    size, make = _LISTS[name]
+    nbytes = size(len(taps), taps.shape[1], weight.shape[1], groups)
+    if nbytes > most:
+        return None
+    lists = make(in_maps, in_rows, taps, weight, groups, in_index, precision)
+    return Terms(name, lists, nbytes, in_maps.stride(0) * in_maps.itemsize)
 
 
 def _check(
@@ -333,6 +367,7 @@ def _gathered_gemm_cuda(
     out: Tensor,
     in_index: Tensor | None = None,
     precision: str = "ieee",
+    terms: Tensor | None = None,
 ) -> None:
     _check(
         in_maps,
@@ -348,15 +383,13 @@ def _gathered_gemm_cuda(
         in_index,
         precision,
     )
-    library, _ = native.load()
-    assert library is not None, "choose() looks for it"
     positions, tap_count = taps.shape
     in_channels = weight.shape[1]
-    size = library.cuda.gathered_gemm_scratch(positions, tap_count, in_channels, groups)
-    scratch = torch.empty(size, dtype=torch.uint8, device=in_maps.device)
-    # float16 maps are exact in tf32 and not in bfloat16.
-    if precision == "bf16" and in_maps.dtype == torch.float16:
-        precision = "tf32"
+    scratch = terms
+    if scratch is None:
+        size = _cuda().gathered_gemm_scratch(positions, tap_count, in_channels, groups)
+        scratch = torch.empty(size, dtype=torch.uint8, device=in_maps.device)
+    precision = _cuda_precision(precision, in_maps)
     if precision != "ieee":
         weight = _rounded_to_tf32(weight) if precision == "tf32" else weight.to(torch.bfloat16)
     native.run_cuda(
@@ -373,8 +406,65 @@ def _gathered_gemm_cuda(
         in_maps.shape[1],
         0 if in_index is None else in_index.data_ptr(),
         PRECISIONS.index(precision),
-        (scratch.data_ptr(), size),
+        (scratch.data_ptr(), len(scratch)),
+        terms is not None,
     )
+
+
+def _cuda() -> Any:
+    library, _ = native.load()
+    assert library is not None, "choose() looks for it"
+    return library.cuda
+
+
+def _cuda_precision(precision: str, in_maps: Tensor) -> str:
+    """float16 maps are exact in tf32 and not in bfloat16."""
+    return "tf32" if precision == "bf16" and in_maps.dtype == torch.float16 else precision
+
+
+def _list_terms_cuda(
+    in_maps: Tensor,
+    in_rows: RowList,
+    taps: Tensor,
+    weight: Tensor,
+    groups: int,
+    in_index: Tensor | None,
+    precision: str,
+) -> Tensor:
+    sizes = (*taps.shape, weight.shape[1], groups)
+    scratch = torch.empty(_cuda().list_terms_scratch(*sizes), dtype=torch.uint8, device=in_maps.device)
+    weight_bytes = weight.shape[2] * (2 if _cuda_precision(precision, in_maps) == "bf16" else 4)
+    native.run_cuda(
+        "list_terms",
+        in_maps,
+        (in_rows[0].data_ptr(), in_rows[1].data_ptr(), in_rows[0].shape[0] - 1),
+        0 if in_index is None else in_index.data_ptr(),
+        taps.data_ptr(),
+        sizes,
+        (in_maps.stride(0) * in_maps.itemsize, weight_bytes),
+        (scratch.data_ptr(), len(scratch)),
+    )
+    return scratch
+
+
+def _list_terms_triton(
+    in_maps: Tensor,
+    in_rows: RowList,
+    taps: Tensor,
+    weight: Tensor,
+    groups: int,
+    in_index: Tensor | None,
+    precision: str,
+) -> Any:
+    from fwdkern.kernels import gathered_gemm as kernels
+
+    return kernels.list_terms(in_rows, taps, tuple(weight.shape), groups, in_index)
+
+
+def _terms_bytes_triton(positions: int, tap_count: int, in_channels: int, groups: int) -> int:
+    from fwdkern.kernels import gathered_gemm as kernels
+
+    return 12 * kernels.terms_capacity(tap_count, in_channels // groups) * positions * groups
 
 
 def _rounded_to_tf32(weight: Tensor) -> Tensor:
@@ -382,11 +472,17 @@ def _rounded_to_tf32(weight: Tensor) -> Tensor:
     return ((weight.view(torch.int32) + 0x1000) & -0x2000).view(torch.float32)
 
 
-_KERNELS = {"triton": _gathered_gemm_triton, "cuda": _gathered_gemm_cuda}
+_KERNELS: dict[str, Any] = {"triton": _gathered_gemm_triton, "cuda": _gathered_gemm_cuda}
+# How many bytes lists take, by positions, taps, in channels and groups; and what makes them.
+_LISTS: dict[str, Any] = {
+    "triton": (_terms_bytes_triton, _list_terms_triton),
+    "cuda": (lambda *sizes: _cuda().list_terms_scratch(*sizes), _list_terms_cuda),
+}
 
 
 def _gathered_gemm_gpu(in_maps: Tensor, *arguments: Any) -> None:
-    on_gpu(OP, in_maps, gathered_gemm_reference, _KERNELS)(in_maps, *arguments)
+    precision = arguments[_PRECISION] if len(arguments) > _PRECISION else "ieee"
+    on_gpu(OP, in_maps, gathered_gemm_reference, _KERNELS, precision)(in_maps, *arguments)
 
 
 def _check_rows(side: str, offset: Tensor, channel: Tensor, channels: int) -> None:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fwdkern.errors import InputError
 from fwdkern.ops import native
-from fwdkern.ops.backend import choose
+from fwdkern.ops.backend import choose, implementation
 from fwdkern.ops.checks import check_devices, check_list
 
 OP = "row_sums"
@@ -22,7 +22,8 @@ def row_sums(maps: Tensor, addend: Tensor | None = None, backend: str | None = N
     Raises InputError for arguments that do not fit, BackendError for a backend that cannot run.
     """
     choice = choose(OP, maps.device, maps.dtype, tuple(maps.shape), backend)
-    call = row_sums_reference if choice.name == "torch" else torch.ops.fwdkern.row_sums
+    kernels = {"cuda": _row_sums_cuda}
+    call = implementation(choice, OP, maps, torch.ops.fwdkern.row_sums, row_sums_reference, kernels)
     sums, magnitude = call(maps, addend)
     return sums, magnitude
 
@@ -58,6 +59,18 @@ def _row_sums_cpu(maps: Tensor, addend: Tensor | None) -> tuple[Tensor, Tensor]:
         magnitude.data_ptr(),
         native.threads(),
     )
+    return sums, magnitude
+
+
+def _row_sums_cuda(maps: Tensor, addend: Tensor | None) -> tuple[Tensor, Tensor]:
+    library, _ = native.load()
+    assert library is not None, "choose() looks for it"
+    _check(maps, addend)
+    rows, columns = maps.shape
+    parts = maps.new_empty(2, rows, library.cuda.row_sum_parts(columns))
+    address = 0 if addend is None else addend.data_ptr()
+    native.run_cuda(OP, maps, native.cuda_maps(maps), columns, address, parts[0].data_ptr(), parts[1].data_ptr())
+    sums, magnitude = parts.sum(2)
     return sums, magnitude
 
 

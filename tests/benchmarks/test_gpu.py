@@ -1,6 +1,7 @@
 """The GPU's workloads and their run on the CPU, small: that they work and are checked, not how fast they are."""
 
 import functools
+import os
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from benchmarks.runner import run
 from benchmarks.timing import Budget, Effort
 from benchmarks.workload import Goal, Task, Unavailable, Workload
 from benchmarks.workloads import gpu
+from tests import cuda_here, triton_here
 
 
 def small() -> nn.Sequential:
@@ -30,16 +32,41 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda graph: graph)
 
 
-@pytest.mark.usefixtures("uncompiled")
+@pytest.fixture
+def no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels for GPUs do not run here: interpreted and emulated they take long."""
+    monkeypatch.setenv("FWDKERN_EMULATE", "0")
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+
+
+def others(result: record.Result) -> list[record.Figure]:
+    """Those that do not need kernels for GPUs, of which both contenders have said why they did not run."""
+    told = [figure for figure in result.figures if figure.name in ("Triton kernels, tf32", "CUDA kernels, tf32")]
+    assert len(told) == 2 and all(figure.wrong.startswith("not run: ") for figure in told)
+    return [figure for figure in result.figures if figure not in told]
+
+
+def test_kernels_alone_stand_beside_the_choice() -> None:
+    build = functools.partial(gpu.units, lambda: nn.Sequential(nn.Conv2d(3, 2, 2), nn.ReLU()), 3, 4, "cpu", ("tf32",))
+    goal = Goal("slow-down", 1, "Triton kernels, tf32", of="CUDA kernels, tf32")
+    result = run(Workload("tiny", "tiny", build, [goal]), Effort(rounds=1), False, print)
+    figures = {figure.name: figure.wrong for figure in result.figures if figure.role == "own"}
+    missing = {"Triton": triton_here.missing(interpreter=True), "CUDA": cuda_here.missing()}
+    expected = {f"{name} kernels, tf32": bool(why) for name, why in missing.items()} | {"fwdkern, tf32": False}
+    assert {name: bool(wrong) for name, wrong in figures.items()} == expected, figures
+    assert any(missing.values()) or result.goals[0].value is not None
+
+
+@pytest.mark.usefixtures("uncompiled", "no_kernels")
 def test_units() -> None:
     build = functools.partial(gpu.units, small, 16, 16, "cpu")
     result = run(Workload("small", "small", build), Effort(rounds=1), False, print)
-    assert [figure.wrong for figure in result.figures] == [""] * len(result.figures)
+    assert [figure.wrong for figure in others(result)] == [""] * (len(result.figures) - 2)
     assert {figure.role for figure in result.figures} == {"own", "rival"} and result.multiplies > 0
     assert result.title.startswith("small; open units of 4 ReLUs 0.")
 
 
-@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.usefixtures("uncompiled", "no_kernels")
 def test_everything_compiled_is_right() -> None:
     network, x = small().eval(), gpu.noise(16)
     build = functools.partial(gpu._units, network, network, x, None, "window", 16, "cpu", ("ieee", "bf16"), True)
@@ -62,12 +89,12 @@ def test_one_class_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "squeezenet", lambda batch: (network, gpu.noise(16, batch), "small"))
     build = functools.partial(gpu.one_each, "cpu", 3)
     result = run(Workload("each", "each", build), Effort(rounds=1), False, print)
-    assert [figure.wrong for figure in result.figures] == [""] * 7
+    assert [figure.wrong for figure in result.figures] == [""] * 8
     monkeypatch.setattr(captum, "_captum", absent)
     result = run(Workload("each", "each", build), Effort(rounds=1), False, print)
     missing = [figure for figure in result.figures if figure.name.startswith("Captum")]
     assert [figure.wrong for figure in missing] == ["not run: Captum is not installed"] * 2
-    assert table.rows(result)[3][-1] == "not run: Captum is not installed"
+    assert table.rows(result)[4][-1] == "not run: Captum is not installed"
 
 
 def absent() -> None:
@@ -256,11 +283,13 @@ small = lambda: torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.n
 one = Workload("one", "One", functools.partial(gpu.units, small, 16, 16, "cpu"))
 real = Workload("real", "Real", functools.partial(gpu.resnet20, "cpu"))
 done = suite.measure_gpu([one, real], "cpu", Budget(300), lambda text: None)
-assert [figure.wrong for figure in done.results[0].figures] == [""] * len(done.results[0].figures), done.results[0]
+wrong = [figure.wrong for figure in done.results[0].figures if "kernels" not in figure.name]
+assert wrong == [""] * (len(done.results[0].figures) - 2), done.results[0]
 assert "shared data cannot be read" in done.results[1].absent, done.results[1].absent
 suite.keep_gpu(done, pathlib.Path({str(tmp_path)!r}), "bare")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    root, without = Path(__file__).parents[2], {**os.environ, "FWDKERN_EMULATE": "0", "TRITON_INTERPRET": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=without)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "No picture: No module named 'matplotlib" in (tmp_path / "bare.md").read_text()
     assert "Ceilings: torch.mm" in done.stdout

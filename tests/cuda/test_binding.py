@@ -1,13 +1,14 @@
 """How the library's refusals and the driver's errors arrive in Python."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fwdkern.errors import BackendError, InputError
-from fwdkern.ops import native
-from fwdkern.ops.backend import NO_CUDA, choose, cuda_obstacle, gpu_backends, serving
+from fwdkern.ops import backend, native
+from fwdkern.ops.backend import ON_GPU, Choice, Preference, choose, cuda_obstacle, preference, serving
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -17,8 +18,9 @@ def library():
     library, reason = native.load()
     if library is None:
         pytest.skip(f"compiled library: {reason}")
-    if not hasattr(library, "cuda"):
-        pytest.skip(NO_CUDA)
+    absent = native.without_cuda(library)
+    if absent:
+        pytest.skip(absent)
     return library
 
 
@@ -72,14 +74,15 @@ def test_obstacles(gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(native, "cuda_device_error", lambda index: "no kernel image is available")
     assert cuda_obstacle("row_combine", GPU, torch.float32) == "no kernel image is available"
-    monkeypatch.setattr(native, "load", lambda: (SimpleNamespace(), ""))
-    assert cuda_obstacle("row_combine", GPU, torch.float32) == NO_CUDA
+    monkeypatch.setattr(native, "load", lambda: (SimpleNamespace(no_cuda="nvcc was not found"), ""))
+    assert str(cuda_obstacle("row_combine", GPU, torch.float32)).endswith("built without CUDA: nvcc was not found")
     monkeypatch.setattr(native, "load", lambda: (None, "removed by a test"))
     assert "removed by a test" in str(cuda_obstacle("row_combine", GPU, torch.float32))
 
 
 def test_each_stands_in_for_the_other(gpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    preferred, other = gpu_backends("row_combine")
+    preferred = preference("row_combine", (2, 3)).backend
+    other = "cuda" if preferred == "triton" else "triton"
     name, reason = choose("row_combine", GPU, torch.float32, (2, 3))
     assert name == preferred and "unmeasured" in reason
     assert choose("row_combine", GPU, torch.float32, (2, 3), other).name == other
@@ -96,4 +99,54 @@ def test_each_stands_in_for_the_other(gpu, monkeypatch: pytest.MonkeyPatch) -> N
 def test_every_op_says_what_serves_it(gpu) -> None:
     for op, (name, reason) in serving(GPU).items():
         assert name in ("torch", "triton", "cuda") and reason, op
-        assert ("unmeasured" in reason) == (reason != "there is no kernel for GPUs"), "a figure needs its source"
+        assert ("unmeasured" in reason) != reason.startswith("there is no kernel for GPUs"), "a figure needs its source"
+
+
+def test_the_table_chooses_by_shape_and_precision(gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (
+        Preference("cuda", "figure 1", least=(0, 256), precision="bf16"),
+        Preference("torch", "figure 2", least=(64, 128)),
+        Preference("triton", "figure 3"),
+    )
+    monkeypatch.setitem(ON_GPU, "gathered_gemm", lines)
+    for shape, precision, name, figure in [
+        ((9, 256), "bf16", "cuda", "figure 1"),
+        ((9, 255), "bf16", "triton", "figure 3"),
+        ((9, 256), "tf32", "triton", "figure 3"),
+        ((64, 256), "tf32", "torch", "figure 2"),
+        ((64, 128), "", "torch", "figure 2"),
+        ((63, 128), "", "triton", "figure 3"),
+    ]:
+        choice = choose("gathered_gemm", GPU, torch.float32, shape, precision=precision)
+        assert choice.name == name and figure in choice.reason
+    told = {op: choice.name for op, choice in serving(GPU).items() if op.startswith("gathered_gemm")}
+    assert told == {
+        "gathered_gemm from 0 × 256 on in bf16": "cuda",
+        "gathered_gemm from 64 × 128 on": "torch",
+        "gathered_gemm": "triton",
+    }
+
+
+def test_the_registered_op_follows_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a call of torch.ops on GPU tensors runs, precision given or not."""
+    lines = Preference("cuda", "one", precision="bf16"), Preference("triton", "another")
+    monkeypatch.setitem(ON_GPU, "gathered_gemm", lines)
+    monkeypatch.setattr(
+        backend, "_by_itself", lambda op, device, dtype, *call: Choice(preference(op, *call).backend, "")
+    )
+    ran: list[str] = []
+    kernels = {name: lambda *arguments, name=name: ran.append(name) for name in ("triton", "cuda")}
+    module = sys.modules["fwdkern.ops.gathered_gemm"]  # the package has a function of this name
+    monkeypatch.setattr(module, "_KERNELS", kernels)
+    for last in ((), (None,), (None, "ieee"), (None, "bf16")):
+        module._gathered_gemm_gpu(torch.empty(2, 3), *[None] * 10, *last)
+    assert ran == ["triton", "triton", "triton", "cuda"]
+
+
+def test_every_line_of_the_table_can_serve() -> None:
+    """The last one serves all; a backend that it names has the kernel."""
+    assert set(ON_GPU) == set(backend.CPU_DTYPES)
+    kernels = {"triton": backend.TRITON_DTYPES, "cuda": backend.CUDA_DTYPES, "torch": ON_GPU}
+    for op, lines in ON_GPU.items():
+        assert not lines[-1].least and not lines[-1].precision
+        assert all(op in kernels[line.backend] and line.figures for line in lines), op

@@ -24,6 +24,7 @@ BODIES = {
     "MaxUnpoolBody": product(TYPES, ("true", "false")),
     "Probe": [()],
     "RowCombineBody": product(TYPES, ("true", "false")),
+    "RowSumsBody": [("true",), ("false",)],
     "SeedBody": [("true",), ("false",)],
     "SumRowsBody": [()],
 }
@@ -78,13 +79,16 @@ def test_aligned_maps_move_16_bytes_at_a_time(
     cuda_target: str, name: str, compiled: dict[tuple[str, str], Kernel]
 ) -> None:
     kernel = compiled[cuda_target, name]
-    wide = "<float" in name or "unsigned int" in name  # eight elements of four bytes are two accesses
+    wide = (
+        "<float" in name or "unsigned int" in name or "RowSums" in name
+    )  # eight elements of four bytes are two accesses
     if name.startswith(("RowCombine", "Contract")):
         assert kernel.count("LDG.E.128") >= 4, "of several rows at once"
     elif not name.startswith("Seed"):
         assert kernel.count("LDG.E.128") >= (2 if wide else 1)
     if not name.startswith("Contract"):  # which writes lines of slices, an element a thread
-        assert kernel.count("STG.E.128") >= (2 if wide else 1)
+        # Of the two wide stores of RowSums nvcc takes one apart.
+        assert kernel.count("STG.E.128") >= (2 if wide and not name.startswith("RowSums") else 1)
 
 
 @pytest.mark.parametrize("cuda_target", TARGETS)
@@ -102,7 +106,7 @@ def test_bits_are_packed_by_ballots_and_counted_in_hardware(
 @pytest.mark.parametrize("cuda_target", TARGETS)
 def test_phases_end_in_barriers(cuda_target: str, compiled: dict[tuple[str, str], Kernel]) -> None:
     for name in KERNELS:
-        if name.startswith(("Contract", "CountRows", "SumRows")):
+        if name.startswith(("Contract", "CountRows", "RowSums", "SumRows")):
             assert compiled[cuda_target, name].count("BAR.SYNC") >= 2
 
 

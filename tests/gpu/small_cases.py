@@ -12,7 +12,9 @@ from fwdkern.ops import active_rows, active_rows_reference, gathered_gemm, row_c
 from fwdkern.ops.active_rows import active_rows_on_device
 from fwdkern.ops.contract import contract, contract_reference
 from fwdkern.ops.gate import gate_bits, gate_bits_reference, gate_maps, gate_maps_reference
+from fwdkern.ops.gathered_gemm import list_terms
 from fwdkern.ops.max_pool import max_pool, max_pool_reference, max_unpool, max_unpool_reference
+from fwdkern.ops.row_sums import row_sums, row_sums_reference
 from fwdkern.ops.seed import seed, seed_reference
 from tests.ops.layouts import draw
 from tests.ops.problems import OPERAND_ROUNDING, CombineProblem, GemmProblem
@@ -24,6 +26,8 @@ def main(device: torch.device) -> None:
             maps(device, storage, slices)
         for channels in (3, 16):
             gates(device, storage, channels)
+    for shape in ((5, 7), (300, 8), (2, 20001)):  # rows that share a block, aligned ones, rows of several parts
+        sums(device, *shape)
     for shape in ((3, 5), (70, 300)):
         gate = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.3
         for found in (active_rows(gate.to(device), "cuda"), active_rows_on_device(gate.to(device), "cuda")):
@@ -61,6 +65,23 @@ def maps(device: torch.device, storage: torch.dtype, slices: int) -> None:
             backend="cuda",
         )
         problem.check(products.cpu(), scale=False, accumulate=False, operand_rounding=rounding)
+        there = problem.in_maps.to(device), rows[0], problem.taps.to(device), problem.weight.to(device)
+        terms = list_terms(*there, groups=2, precision=precision, most=2**30, backend="cuda")
+        listed = gathered_gemm(
+            *there[:2], rows[1], *there[2:], groups=2, precision=precision, terms=terms, backend="cuda"
+        )
+        same(listed, products.cpu())
+
+
+def sums(device: torch.device, rows: int, columns: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    whole = torch.randint(-8, 9, (rows, columns), generator=random).float()  # so that every sum is exact
+    addend, there = torch.randint(-4, 5, (rows,), generator=random).float(), whole.to(device, copy=True)
+    for found, expected in zip(
+        row_sums(there, addend.to(device), "cuda"), row_sums_reference(whole, addend), strict=True
+    ):
+        same(found, expected)
+    same(there, whole)
 
 
 def gates(device: torch.device, storage: torch.dtype, channels: int) -> None:

@@ -11,6 +11,7 @@ from fwdkern.ops.backend import gpu_obstacle
 from fwdkern.ops.contract import contract, contract_reference
 from fwdkern.ops.gate import gate_bits, gate_bits_reference, gate_maps, gate_maps_reference
 from fwdkern.ops.max_pool import max_pool, max_pool_reference, max_unpool, max_unpool_reference
+from fwdkern.ops.row_sums import row_sums, row_sums_reference
 from fwdkern.ops.seed import seed, seed_reference
 from tests.ops.layouts import LAYOUTS, draw
 from tests.ops.problems import EPS, OPERAND_ROUNDING, CombineProblem, GemmProblem, stored
@@ -117,6 +118,20 @@ def test_gates_and_pools(layout: str, channels: int, storage: torch.dtype, gpu: 
     exact = max_unpool_reference(pulled.double(), expected_winner, *window, (9, 8))
     magnitude = max_unpool_reference(pulled.double().abs(), expected_winner, *window, (9, 8))
     assert ((found.double() - exact).abs() <= 9 * EPS * magnitude + stored(exact, storage)).all()
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (300, 961), (2, 20001), (70_000, 8)])
+def test_row_sums(shape: tuple[int, int], gpu: torch.device) -> None:
+    """CUDA's alone: whole numbers, so that every sum is exact."""
+    obstacle = gpu_obstacle("cuda", "row_sums", gpu, torch.float32)
+    if obstacle:
+        pytest.skip(obstacle)
+    random = torch.Generator().manual_seed(0)
+    maps = torch.randint(-8, 9, shape, generator=random).float()
+    addend, there = torch.randint(-4, 5, shape[:1], generator=random).float(), maps.to(gpu, copy=True)
+    for found, expected in zip(row_sums(there, addend.to(gpu), "cuda"), row_sums_reference(maps, addend), strict=True):
+        assert torch.equal(found.cpu(), expected)
+    assert torch.equal(there.cpu(), maps)
 
 
 def test_two_streams(kernels: str, gpu: torch.device) -> None:

@@ -10,6 +10,7 @@ from fwdkern.errors import InputError
 from fwdkern.kernels import tiles
 from fwdkern.kernels.tiles import GemmTile
 from fwdkern.ops import active_rows_on_device
+from fwdkern.ops.gathered_gemm import list_terms
 from tests import SEEDS
 from tests.kernels.guards import Guards
 from tests.ops.problems import OPERAND_ROUNDING, GemmProblem
@@ -232,6 +233,30 @@ def test_offsets_beyond_int32(backend: str) -> None:
     problem.in_maps = far_apart(problem.in_maps)
     out = far_apart(problem.before)
     assert torch.equal(problem.run(backend, out=out), expected)
+
+
+@pytest.mark.parametrize("storage", [torch.float32, torch.float16])
+@pytest.mark.parametrize("precision", ["ieee", "bf16"])
+def test_listed_terms_serve_other_maps(backend: str, precision: str, storage: torch.dtype) -> None:
+    """Of the same stride and dtype; the result is the one that lists made anew give, bit for bit."""
+    if (backend, precision) == ("triton", "bf16"):
+        pytest.skip("the interpreter multiplies bfloat16 as bit patterns")
+    problem = GemmProblem(12, 18, 20, 0.5, 3, positions=(6, 5), taps=3, groups=2, dtype=storage)
+    indexed(problem, 0)
+    shared = {"groups": 2, "in_index": problem.in_index, "precision": precision, "backend": backend}
+    lists = problem.in_rows, problem.taps, problem.weight
+    terms = list_terms(problem.in_maps, *lists, **shared, most=2**20)
+    assert terms is not None and terms.nbytes <= 2**20
+    for maps in (problem.in_maps, problem.in_maps.flip(0)):
+        problem.in_maps = maps
+        expected = problem.run(backend, precision=precision)
+        assert torch.equal(problem.run(backend, precision=precision, terms=terms), expected)
+    assert list_terms(problem.in_maps, *lists, **shared, most=terms.nbytes) is not None
+    assert list_terms(problem.in_maps, *lists, **shared, most=terms.nbytes - 1) is None
+    assert list_terms(problem.in_maps, *lists, **{**shared, "backend": "torch"}, most=2**20) is None
+    problem.in_maps = torch.cat([problem.in_maps, problem.in_maps], 1)[:, :20]
+    with pytest.raises(InputError, match=r"terms were listed for .* rows 80 bytes apart|rows 40 bytes apart"):
+        problem.run(backend, precision=precision, terms=terms)
 
 
 def test_same_bits_every_time(backend: str) -> None:

@@ -9,9 +9,9 @@ from fwdkern.ops.row_sums import row_sums
 EPS = torch.finfo(torch.float32).eps
 
 
-@pytest.mark.parametrize("backend", ["cpu", "torch"])
+@pytest.mark.parametrize("backend", ["cpu", "torch", "cuda"])
 @pytest.mark.parametrize("added", [False, True])
-@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (1, 1), (5, 17), (4, 4097), (33, 512)])
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (1, 1), (5, 17), (4, 4097), (2, 20001), (33, 512), (3, 2**14)])
 def test_against_float64(shape: tuple[int, int], added: bool, backend: str, native_library: object) -> None:
     random = torch.Generator().manual_seed(0)
     maps = torch.randn(shape, generator=random)
@@ -20,7 +20,7 @@ def test_against_float64(shape: tuple[int, int], added: bool, backend: str, nati
     sums, magnitude = row_sums(maps, addend, backend)
     assert torch.equal(maps, expected)
     exact = expected.double()
-    # Partial sums of at most 32 elements, then double precision; torch's blocks are as deep.
+    # Partial sums of at most 32 elements, then double precision or ever larger halves; torch's blocks are as deep.
     bound = 64 * EPS * exact.abs().sum(1) + 1e-30
     assert ((sums.double() - exact.sum(1)).abs() <= bound).all()
     assert ((magnitude.double() - exact.abs().sum(1)).abs() <= bound).all()

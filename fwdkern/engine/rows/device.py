@@ -1,4 +1,4 @@
-"""A pass on any device, layer by layer through the ops: Triton kernels on a GPU, references elsewhere.
+"""A pass on any device, layer by layer through the ops: kernels for GPUs on one, references elsewhere.
 
 Blocks go through a layer side by side, so that one call serves many tiles: its positions are all positions of all
 blocks' windows, its rows those of these positions. Which rows these are is found on the device; the host knows only
@@ -19,7 +19,7 @@ from fwdkern.engine.rows.fields import integral_images, sums_inside
 from fwdkern.engine.window import crop
 from fwdkern.ops import gathered_gemm, row_combine
 from fwdkern.ops.contract import contract
-from fwdkern.ops.gathered_gemm import list_terms
+from fwdkern.ops.gathered_gemm import Terms, list_terms
 from fwdkern.ops.row_program import ALIGNMENT, CombinationTerm, ProductTerm, RowNode, RowPass, Sink, places
 from fwdkern.ops.seed import seed
 
@@ -48,15 +48,15 @@ class _Inputs(NamedTuple):
     taps: Tensor
     weight: Tensor
     places: Tensor | None
-    terms: Any
+    terms: Terms | None
 
 
 class DevicePass:
     """A pass ready to run on the device of its lists.
 
     Args:
-        storage: dtype of rows; backend: of the ops; precision: of their products; memory: bytes that rows and lists may
-            take, unless one block alone needs more.
+        storage: dtype of rows; backend: of the ops, "auto" where each chooses by its shapes; precision: of their
+            products; memory: bytes that rows and lists may take, unless one block alone needs more.
     """
 
     def __init__(self, carried: RowPass, storage: torch.dtype, backend: str, precision: str, memory: int) -> None:
@@ -289,7 +289,7 @@ class _Batch:
         whole, lists, parent = self.whole, self.lists[n], self.lists[term.parent]
         inputs = self._once((n, k), functools.partial(self._inputs, lists, term))
         gathered_gemm(
-            self._rows(term.parent) if inputs.places is None else self.arena[: lists.base],
+            self._read(lists, term, inputs.places),
             (parent.offset, parent.channel),
             (lists.offset, lists.channel),
             inputs.taps,
@@ -304,16 +304,29 @@ class _Batch:
             backend=whole.backend,
         )
 
+    def _read(self, lists: _Lists, term: ProductTerm, places: Tensor | None) -> Tensor:
+        """The maps that a product reads: its parent's rows, or those before its own, where they are copies."""
+        return self._rows(term.parent) if places is None else self.arena[: lists.base]
+
     def _inputs(self, lists: _Lists, term: ProductTerm) -> _Inputs:
         whole, parent = self.whole, self.lists[term.parent]
         source = whole.nodes[term.parent].source
         index = None if source is None else self._locate(parent.row_tile, source[parent.row].long())
         taps, weight = self._taps(lists, term).to(torch.int32), term.weight.to(_coefficients(whole.storage))
         terms = None
-        if self._kept is not None and whole.backend == "triton":
-            in_rows = parent.offset, parent.channel
-            terms = list_terms(in_rows, taps, weight, term.groups, index, self._room)
-            self._room -= sum(part.numel() * part.itemsize for part in terms or ())
+        if self._kept is not None:
+            terms = list_terms(
+                self._read(lists, term, index),
+                (parent.offset, parent.channel),
+                taps,
+                weight,
+                groups=term.groups,
+                in_index=index,
+                precision=whole.precision,
+                most=self._room,
+                backend=whole.backend,
+            )
+            self._room -= terms.nbytes if terms else 0
         return _Inputs(taps, weight, index, terms)
 
     def _combination(self, n: int, k: int, term: CombinationTerm) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,6 +2,7 @@
 CUDA's emulation."""
 
 import functools
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from fwdkern import FusedModel
 from fwdkern.engine import attribution, planner
 from fwdkern.engine.rows.device import DevicePass
 from fwdkern.errors import BackendError
+from fwdkern.ops import native
+from fwdkern.ops.backend import Choice
 from fwdkern.ops.row_program import RowPass
 from tests.engine.rows.networks import NAMED, named
 from tests.networks.families import randomise
@@ -78,10 +81,8 @@ def test_all_layers_in_one_pass() -> None:
 
 
 @functools.cache
-def tiny() -> tuple[FusedModel, Tensor]:
-    network = nn.Sequential(
-        nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(3, 4, 3, stride=2), nn.ReLU()
-    )
+def tiny(pool: type[nn.Module] = nn.MaxPool2d) -> tuple[FusedModel, Tensor]:
+    network = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), pool(2), nn.Conv2d(3, 4, 3, stride=2), nn.ReLU())
     x = torch.randn(1, 2, 9, 10, generator=torch.Generator().manual_seed(0))
     return fwdkern.fuse(randomise(network).eval(), x), x
 
@@ -99,6 +100,36 @@ def test_kernels_for_gpus_through_the_engine(backend: str, mode: str, layout: st
     else:
         same = net.attribute_units(x, "4", backend="cpu", mode=mode, layout=layout)
         assert_close(rows.scores, same.scores, TOLERANCE)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("backend", ["triton", "cuda"])
+def test_ops_of_one_pass_choose_for_themselves(backend: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row layouts are the same for both: products of one backend, by their precision and shape of the other, between
+    seeds and combinations of either."""
+    net, x = tiny(nn.AvgPool2d)
+    other = "cuda" if backend == "triton" else "triton"
+    by_op = {"gathered_gemm": (backend, other), "row_combine": (other,), "seed": (backend,), "contract": (other,)}
+    ran: set[tuple[str, str]] = set()
+    elsewhere = fwdkern.ops.backend._by_itself
+
+    def by_itself(op: str, device: torch.device, dtype: torch.dtype, shape: tuple[int, ...], precision: str) -> Choice:
+        if op not in by_op:
+            return elsewhere(op, device, dtype, shape, precision)
+        name = by_op[op][shape[0] % len(by_op[op])]
+        ran.add((op, name))
+        return Choice(name, "to mix")
+
+    monkeypatch.setattr(fwdkern.ops.backend, "_by_itself", by_itself)
+    monkeypatch.setattr(
+        attribution.Job, "_carry", lambda job, carried: DevicePass(carried, torch.float32, "auto", "ieee", 2**30)
+    )
+    monkeypatch.setitem(planner.TILE_SIDE, "gpu", 4)
+    monkeypatch.setitem(planner.REVERSE_CHUNKS, "gpu", (7,))
+    rows = net.attribute_units(x, "4", backend=backend, mode=mode, strict=True)
+    assert_close(rows.scores, autograd(net, x).uniform.view_as(rows.scores), TOLERANCE)
+    assert {("seed" if mode == "forward" else "contract"), "row_combine"} <= {op for op, _ in ran}
+    assert {name for op, name in ran if op == "gathered_gemm"} == {"triton", "cuda"}
 
 
 @pytest.mark.parametrize("backend", ["triton", "cuda"])
@@ -149,25 +180,36 @@ class _Nothing:
         """The results stay zeros."""
 
 
-def test_chunks_of_targets_share_their_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", ["triton", "cuda"])
+def test_chunks_of_targets_share_their_lists(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Terms are listed once a product, however many chunks there are; where there is no room for them, once a chunk."""
-    from fwdkern.kernels import gathered_gemm as kernels
-
     net, x = tiny()
     launches: list[int] = []
     passes: list[DevicePass] = []
-    fill = kernels._fill_terms
-    monkeypatch.setattr(kernels, "_fill_terms", lambda *arguments: launches.append(1) or fill(*arguments))
-    monkeypatch.setitem(planner.REVERSE_CHUNKS, "triton", (3,))
+    if backend == "triton":
+        from fwdkern.kernels import gathered_gemm as kernels
+
+        fill = kernels._fill_terms
+        monkeypatch.setattr(kernels, "_fill_terms", lambda *arguments: launches.append(1) or fill(*arguments))
+    else:
+        run = native.run_cuda
+
+        def counted(name: str, tensor: Tensor, *arguments: Any) -> None:
+            listed = name == "gathered_gemm" and arguments[-1]
+            launches.extend([1] * (name in ("list_terms", "gathered_gemm") and not listed))
+            run(name, tensor, *arguments)
+
+        monkeypatch.setattr(native, "run_cuda", counted)
+    monkeypatch.setitem(planner.REVERSE_CHUNKS, "gpu", (3,))
     expected, counts = net.attribute_units(x, "4", backend="torch"), []
     for memory in (2**40, 0):
 
         def carry(job: object, carried: RowPass, memory: int = memory) -> DevicePass:
-            passes.append(DevicePass(carried, torch.float32, "triton", "ieee", memory))
+            passes.append(DevicePass(carried, torch.float32, backend, "ieee", memory))
             return passes[-1]
 
         monkeypatch.setattr(attribution.Job, "_carry", carry)
-        found = net.attribute_units(x, "4", backend="triton", mode="reverse", strict=True)
+        found = net.attribute_units(x, "4", backend=backend, mode="reverse", strict=True)
         assert_close(found.scores, expected.scores, TOLERANCE)
         counts.append(len(launches))
         launches.clear()

@@ -38,6 +38,7 @@ struct GatheredGemm {
     Precision precision;
     void* scratch;  // at a multiple of 16 bytes
     int64_t scratch_bytes;
+    bool listed;  // scratch holds the terms of all positions already, as list_terms left them
 };
 
 // The precision that a call multiplies in: ieee wants float32 weights, tf32 float32 ones already rounded to it (tensor
@@ -50,5 +51,27 @@ int64_t gathered_gemm_scratch(int64_t positions, int64_t tap_count, int64_t in_c
 const char* gathered_gemm_error(const GatheredGemm& call);
 const char* gathered_gemm(const GatheredGemm& call, void* stream);
 const char* gathered_gemm_emulated(const GatheredGemm& call);
+
+// What a call lists first, for all its positions: as many calls as have these in common find them listed.
+struct TermLists {
+    RowList in_rows;
+    const int32_t* in_index;
+    const int32_t* taps;  // [positions, tap_count]
+    int64_t positions;
+    int64_t tap_count;
+    int64_t in_channels;
+    int64_t groups;
+    int64_t map_bytes;     // from one row of `in` to the next
+    int64_t weight_bytes;  // from one in channel's weights to the next one's
+    void* scratch;         // at a multiple of 16 bytes
+    int64_t scratch_bytes;
+};
+
+// Bytes of scratch for them.
+int64_t list_terms_scratch(int64_t positions, int64_t tap_count, int64_t in_channels, int64_t groups);
+
+const char* list_terms_error(const TermLists& call);
+const char* list_terms(const TermLists& call, void* stream);
+const char* list_terms_emulated(const TermLists& call);
 
 }  // namespace fwdkern::cuda

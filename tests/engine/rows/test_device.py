@@ -125,7 +125,7 @@ def test_ops_of_one_pass_choose_for_themselves(backend: str, mode: str, monkeypa
         attribution.Job, "_carry", lambda job, carried: DevicePass(carried, torch.float32, "auto", "ieee", 2**30)
     )
     monkeypatch.setitem(planner.TILE_SIDE, "gpu", 4)
-    monkeypatch.setitem(planner.REVERSE_CHUNKS, "gpu", (7,))
+    monkeypatch.setitem(planner.REVERSE_CHUNKS, "gpu", (64,))
     rows = net.attribute_units(x, "4", backend=backend, mode=mode, strict=True)
     assert_close(rows.scores, autograd(net, x).uniform.view_as(rows.scores), TOLERANCE)
     assert {("seed" if mode == "forward" else "contract"), "gathered_gemm"} <= {op for op, _ in ran}

@@ -51,8 +51,8 @@ def read_picture(source: InputSource, pixels: int) -> Image.Image:
         size = 0  # load_image says what is wrong
     if size > pixels:
         raise InputError(
-            f"{source.label} has {size / 1e6:.0f} million pixels; at most {pixels / 1e6:.0f} million are read: scale it "
-            "down first."
+            f"{source.label} has {size / 1e6:.0f} million pixels; at most {pixels / 1e6:.0f} million are read: scale "
+            "it down first."
         )
     try:
         return load_image(Path(source.path))

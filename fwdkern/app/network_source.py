@@ -69,8 +69,9 @@ def upload_suffix(label: str) -> str:
         return suffix
     if suffix in _PICKLES:
         raise InputError(
-            f"{label} is a pickled file: opening one runs whatever code it holds, so none is opened. Export the network "
-            "to ONNX (torch.onnx.export), or save its weights with safetensors.torch.save_file and name the architecture."
+            f"{label} is a pickled file: opening one runs whatever code it holds, so none is opened. Export the "
+            "network to ONNX (torch.onnx.export), or save its weights with safetensors.torch.save_file and name the "
+            "architecture."
         )
     raise InputError(f"{label} is not a network that can be opened; give an .onnx or a .safetensors file.")
 

@@ -58,8 +58,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.token:
             raise InputError(
-                f"Others can reach a server that listens at {self.host}: give --token SECRET, which visitors must know, "
-                "or leave --host away to serve this machine alone."
+                f"Others can reach a server that listens at {self.host}: give --token SECRET, which visitors must know, or "
+                "leave --host away to serve this machine alone."
             )
 
 

@@ -1,0 +1,133 @@
+"""Functions of one value, and softmax."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fwdkern.graph.onnx.registry import Node, operator
+
+
+def _register(kind: str, function: Callable[[Tensor], Tensor]) -> None:
+    operator(kind)(lambda node, x: function(x))
+
+
+for _kind, _function in {
+    "Relu": F.relu,
+    "Sigmoid": torch.sigmoid,
+    "Tanh": torch.tanh,
+    "HardSwish": F.hardswish,
+    "Mish": F.mish,
+    "Softplus": F.softplus,
+    "Softsign": F.softsign,
+    "Erf": torch.erf,
+    "Exp": torch.exp,
+    "Log": torch.log,
+    "Sqrt": torch.sqrt,
+    "Reciprocal": torch.reciprocal,
+    "Abs": torch.abs,
+    "Neg": torch.neg,
+    "Sin": torch.sin,
+    "Cos": torch.cos,
+    "Floor": torch.floor,
+    "Ceil": torch.ceil,
+    "Round": torch.round,
+    "Sign": torch.sign,
+}.items():
+    _register(_kind, _function)
+
+
+@operator("LeakyRelu")
+def leaky_relu(node: Node, x: Tensor) -> Tensor:
+    """Slope alpha below 0."""
+    return F.leaky_relu(x, node.get("alpha", 0.01))
+
+
+@operator("PRelu")
+def prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
+    """A slope for each channel, or any that broadcasts."""
+    flat = slope.reshape(-1)
+    per_channel = slope.dim() == x.dim() - 1 and x.dim() > 1 and slope.numel() == slope.shape[0] == x.shape[1]
+    if slope.numel() == 1 or per_channel:
+        return F.prelu(x, flat)
+    return F.relu(x) - slope * F.relu(-x)
+
+
+@operator("ThresholdedRelu")
+def thresholded_relu(node: Node, x: Tensor) -> Tensor:
+    """0 up to alpha."""
+    return F.threshold(x, node.get("alpha", 1.0), 0.0)
+
+
+@operator("Elu")
+def elu(node: Node, x: Tensor) -> Tensor:
+    """alpha · (exp x − 1) below 0."""
+    return F.elu(x, node.get("alpha", 1.0))
+
+
+@operator("Celu")
+def celu(node: Node, x: Tensor) -> Tensor:
+    """alpha · (exp(x / alpha) − 1) below 0."""
+    return F.celu(x, node.get("alpha", 1.0))
+
+
+@operator("Selu")
+def selu(node: Node, x: Tensor) -> Tensor:
+    """gamma · elu(x, alpha)."""
+    alpha, gamma = node.get("alpha", 1.6732631921768188), node.get("gamma", 1.0507010221481323)
+    if abs(alpha - 1.6732632423543772) < 1e-6 and abs(gamma - 1.0507009873554805) < 1e-6:
+        return F.selu(x)
+    return F.elu(x, alpha) * gamma
+
+
+@operator("HardSigmoid")
+def hard_sigmoid(node: Node, x: Tensor) -> Tensor:
+    """max(0, min(1, alpha · x + beta))."""
+    alpha, beta = node.get("alpha", 0.2), node.get("beta", 0.5)
+    if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
+        return F.hardsigmoid(x)
+    return F.hardtanh(x * alpha + beta, 0.0, 1.0)
+
+
+@operator("Gelu")
+def gelu(node: Node, x: Tensor) -> Tensor:
+    """Exact, or by tanh."""
+    return F.gelu(x, approximate=node.get("approximate", "none"))
+
+
+@operator("Swish")
+def swish(node: Node, x: Tensor) -> Tensor:
+    """x · sigmoid(alpha · x)."""
+    alpha = node.get("alpha", 1.0)
+    return F.silu(x) if alpha == 1 else x * torch.sigmoid(x * alpha)
+
+
+@operator("Clip", plain=(1, 2))
+def clip(node: Node, x: Tensor, low: np.ndarray | None = None, high: np.ndarray | None = None) -> Tensor:
+    """Between two constants."""
+    bounds = [None if bound is None else bound.item() for bound in (low, high)]
+    if x.is_floating_point() and None not in bounds and bounds[0] <= bounds[1]:  # type: ignore[operator]
+        return F.hardtanh(x, *bounds)
+    return torch.clamp(x, *bounds) if bounds != [None, None] else x
+
+
+@operator("Softmax")
+def softmax(node: Node, x: Tensor) -> Tensor:
+    """Over one dimension."""
+    return torch.softmax(x, node.get("axis", -1))
+
+
+@operator("LogSoftmax")
+def log_softmax(node: Node, x: Tensor) -> Tensor:
+    """Over one dimension."""
+    return torch.log_softmax(x, node.get("axis", -1))
+
+
+@operator("Identity", "Dropout")
+def identity(node: Node, x: Tensor, *unused: Tensor | None) -> Tensor:
+    """A dropout lets everything through in evaluation mode."""
+    if node.outputs > 1:
+        node.refuse("the mask of a dropout")
+    return x

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fwdkern.errors import InputError
+from fwdkern.errors import FwdkernError, InputError
 from fwdkern.models import DEFAULT_MODEL, DEFAULT_READER, load_classes, load_model, load_text_model
 from fwdkern.preprocessing import Preprocessing
 from fwdkern.sentiment import Reader
@@ -77,7 +77,17 @@ def upload_suffix(label: str) -> str:
 
 
 def open_network(source: NetworkSource) -> Opened:
-    """Load a network; raises InputError where that is impossible."""
+    """Load a network; raises FwdkernError where that is impossible, which names files as the visitor does."""
+    try:
+        return _open(source)
+    except FwdkernError as error:
+        told = str(error)
+        for path in filter(None, (source.name if source.name.endswith(".onnx") else None, source.weights)):
+            told = told.replace(path, source.label)
+        raise type(error)(told) from None
+
+
+def _open(source: NetworkSource) -> Opened:
     weights = None if source.weights is None else Path(source.weights)
     if source.name == DEFAULT_READER:
         reader = load_text_model(source.name, weights)

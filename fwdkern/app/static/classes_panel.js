@@ -10,7 +10,7 @@ export class ClassesPanel {
   constructor(place, { choose, methodsChanged, run }) {
     this.handlers = { choose, methodsChanged, run };
     this.list = element("div", { class: "class-list", role: "radiogroup", "aria-label": "Class to explain" });
-    this.search = element("input", { type: "search", placeholder: "Find a class by name or number", "aria-label": "Find a class" });
+    this.search = element("input", { type: "search", placeholder: "Find a class", "aria-label": "Find a class by name or number" });
     this.search.addEventListener("input", () => this.#list());
     this.chooser = element("fieldset", { class: "methods" }, element("legend", {}, "Methods side by side"));
     this.maps = element("div", { class: "maps" });

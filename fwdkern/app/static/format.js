@@ -13,8 +13,8 @@ export function signed(value) {
 
 export function percent(part) {
   const value = 100 * part;
-  const text = Math.abs(value) >= 10 ? value.toFixed(0) : value.toFixed(Math.abs(value) >= 0.1 || value === 0 ? 1 : 3);
-  return `${text.replace("-", "−")} %`;
+  if (value !== 0 && Math.abs(value) < 0.1) return value > 0 ? "< 0.1 %" : "> −0.1 %";
+  return `${value.toFixed(Math.abs(value) >= 10 || value === 0 ? 0 : 1).replace("-", "−")} %`;
 }
 
 export function shape(sizes) {

@@ -57,6 +57,7 @@ export class LayerGraph {
   }
 
   #draw() {
+    if (!this.layers.length) return;
     const top = this.scroller.scrollTop;
     const first = Math.max(0, Math.floor(top / ROW) - SPARE);
     const last = Math.min(this.layers.length - 1, Math.ceil((top + this.scroller.clientHeight) / ROW) + SPARE);
@@ -65,7 +66,7 @@ export class LayerGraph {
     this.lines.setAttribute("width", this.gutter);
     this.lines.setAttribute("height", Math.max(0, last - first + 1) * ROW);
     const drawn = [];
-    for (const { from, to, lane } of this.layers.length ? this.crossing(first, last) : []) {
+    for (const { from, to, lane } of this.crossing(first, last)) {
       const [x0, x1, x2] = [this.#x(this.plan.lanes[from]), this.#x(lane), this.#x(this.plan.lanes[to])];
       const start = Math.max(from, first - 2);
       const stop = Math.min(to, last + 2);

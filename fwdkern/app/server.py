@@ -1,11 +1,13 @@
 """The HTTP side: routes, cookies, and how the server starts and ends."""
 
 import asyncio
+import contextlib
 import hashlib
 import importlib.util
 import json
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The application; its sessions are in ``app.state.sessions``."""
     sessions = Sessions(settings.limits, settings.threads)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         context()  # tells the process that workers are forked from what to import
         await sessions.start()
@@ -314,7 +316,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal comes."""
+    """Serve until Ctrl-C or SIGTERM, which ends it as a success."""
     config = uvicorn.Config(
         create_app(settings),
         host=settings.host,
@@ -325,4 +327,7 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=5,
         timeout_keep_alive=30,
     )
-    _Server(config).run()
+    # After its own shutdown uvicorn sends itself the signal again, for whoever listened before.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    with contextlib.suppress(KeyboardInterrupt):
+        _Server(config).run()

@@ -13,6 +13,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils._pytree import TreeSpec
 
 from fwdkern.errors import CaptureError, InputError
+from fwdkern.graph.batch import separate_batch
 from fwdkern.graph.recurrent import batch_first
 from fwdkern.rules.pooling import adaptive_max_pool2d
 
@@ -149,6 +150,7 @@ def _lift(program: ExportedProgram, batch: int | None) -> Capture:
     batch_first(module)
     _single_outputs(module)
     _numeric_padding(module)
+    separate_batch(module)
     graph.eliminate_dead_code()
     module.recompile()
     weights = tuple(node.meta["weight"] for node in graph.nodes if "weight" in node.meta)

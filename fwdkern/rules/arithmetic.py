@@ -108,11 +108,11 @@ class Halves(Frozen):
     together are the product.
 
     Args:
-        a, b: the factors, broadcast to the output ``shape`` [B, *out].
+        first, second: those halves, of which each is linear in one factor.
     """
 
-    def __init__(self, a: Tensor, b: Tensor, shape: torch.Size) -> None:
-        self.sides = Scaled(b / 2, a.shape, shape), Scaled(a / 2, b.shape, shape)
+    def __init__(self, first: Frozen, second: Frozen) -> None:
+        self.sides = first, second
 
     def forward(self, *maps: Tensor) -> Tensor:
         return self.sides[0].forward(maps[0]) + self.sides[1].forward(maps[1])
@@ -133,7 +133,7 @@ def mul(call: Call) -> Frozen:
     if not (isinstance(a.value, Tensor) and isinstance(b.value, Tensor)):
         raise NoRule("a product with a number that depends on the input")
     if a.gate == b.gate:
-        return Halves(a.value, b.value, call.output.shape)
+        return Halves(_scaled(call, a, b.value / 2), _scaled(call, b, a.value / 2))
     frozen = _scaled(call, b, a.value) if a.gate else _scaled(call, a, b.value)
     frozen.operands = (1,) if a.gate else (0,)
     return frozen

@@ -1,21 +1,10 @@
-"""Which values are gates: what a sigmoid or a softmax makes, moved, copied, resized or taken from a constant. An inverse,
-such as that of a norm, is frozen like a gate where it multiplies: x · (1 / d) is the quotient x / d."""
-
-from typing import Any
+"""Which values are gates: what a sigmoid or a softmax makes, moved, copied, resized or taken from a constant."""
 
 import torch
 
 aten = torch.ops.aten
 
-GATES = {
-    aten.sigmoid.default,
-    aten.hardsigmoid.default,
-    aten.softmax.int,
-    aten._softmax.default,
-    aten._safe_softmax.default,
-    aten.rsqrt.default,
-    aten.reciprocal.default,
-}
+GATES = {aten.sigmoid.default, aten.hardsigmoid.default, aten.softmax.int, aten._softmax.default}
 GATE_KEEPING = {
     aten._to_copy.default,
     aten.add.Tensor,
@@ -40,10 +29,3 @@ GATE_KEEPING = {
     aten.upsample_nearest2d.vec,
     aten.view.default,
 }
-
-
-def makes_gate(target: Any, args: tuple[Any, ...]) -> bool:
-    """Whether an operator's result is a gate whatever it reads."""
-    if target is aten.pow.Tensor_Scalar:
-        return bool(args[1] < 0)
-    return target in GATES

@@ -1,7 +1,5 @@
 """Sums and means over dimensions: linear."""
 
-from math import prod
-
 import torch
 from torch import Tensor
 
@@ -84,17 +82,3 @@ def vector_norm(call: Call) -> Frozen:
     dims = _dimensions(call, call.argument(2, "dim"))
     length = x.norm(order, dims, keepdim=True)
     return WeightedSum(x.sign() if order == 1 else x / length.masked_fill(length == 0, 1), dims, kept)
-
-
-@register("variance", aten.var.correction, aten.std.correction)
-def variance(call: Call) -> Frozen:
-    """var(x, dim, correction, keepdim) = Σ x · (x − mean) / (n − correction), std(x) = var(x) / std(x); all but the first
-    factor is frozen."""
-    x, kept = plain(call.args[0]), call.argument(3, "keepdim", False)
-    dims, correction = _dimensions(call, call.argument(1, "dim")), call.argument(2, "correction")
-    count = prod(x.shape[dim] for dim in dims) - (1 if correction is None else correction)
-    weights = (x - x.mean(dims, keepdim=True)) / count
-    if call.target is aten.std.correction:
-        deviation = x.std(dims, correction=correction, keepdim=True)
-        weights = weights / deviation.masked_fill(deviation == 0, 1)
-    return WeightedSum(weights, dims, kept)

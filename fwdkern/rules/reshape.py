@@ -119,12 +119,3 @@ def pad(call: Call) -> Frozen:
 
 def _crop(maps: Tensor, widths: list[int]) -> Tensor:
     return aten.constant_pad_nd(maps, [-width for width in widths], 0)
-
-
-@register("cast", aten._to_copy.default, aten.to.dtype, aten.type_as.default)
-def cast(call: Call) -> Frozen:
-    """The same values in another floating point type."""
-    x, out = plain(call.args[0]), call.output.dtype
-    if not (x.dtype.is_floating_point and out.is_floating_point):
-        raise NoRule("a cast between numbers and truth values or integers")
-    return Relabel(lambda m: m.to(out), x.shape, lambda maps: maps.to(x.dtype))

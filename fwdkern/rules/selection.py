@@ -88,13 +88,3 @@ def _constant(call: Call) -> Frozen:
     """Of a choice between constants nothing is left that depends on the input."""
     condition = next(value for value in call.args if isinstance(value, Live))
     return Constant(condition.value.shape, call.output)
-
-
-@register("comparison", aten.gt.Scalar, aten.ge.Scalar, aten.lt.Scalar, aten.le.Scalar, aten.eq.Scalar, aten.ne.Scalar)
-@register("comparison", aten.gt.Tensor, aten.ge.Tensor, aten.lt.Tensor, aten.le.Tensor, aten.eq.Tensor, aten.ne.Tensor)
-def comparison(call: Call) -> Frozen:
-    """A truth value is frozen: all of it is bias mass."""
-    live = next(value for value in call.args if isinstance(value, Live))
-    frozen = Constant(live.value.shape, call.output)
-    frozen.operands = (0,)
-    return frozen

@@ -4,6 +4,7 @@ from fwdkern.rules import (
     activation,
     arithmetic,
     convolution,
+    extremum,
     interpolation,
     linear,
     normalisation,
@@ -12,9 +13,12 @@ from fwdkern.rules import (
     reduction,
     reshape,
     scatter,
+    smooth,
+    steps,
 )
 from fwdkern.rules.frozen import Frozen
 from fwdkern.rules.registry import Call, Live, NoRule, find_rule, known_operators, plain, register
+from fwdkern.rules.smooth import register_smooth
 
 __all__ = [
     "Call",
@@ -24,6 +28,7 @@ __all__ = [
     "activation",
     "arithmetic",
     "convolution",
+    "extremum",
     "find_rule",
     "interpolation",
     "known_operators",
@@ -34,6 +39,9 @@ __all__ = [
     "recurrent",
     "reduction",
     "register",
+    "register_smooth",
     "reshape",
     "scatter",
+    "smooth",
+    "steps",
 ]

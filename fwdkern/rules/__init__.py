@@ -5,6 +5,7 @@ from fwdkern.rules import (
     arithmetic,
     attention,
     convolution,
+    extremum,
     interpolation,
     linear,
     matmul,
@@ -15,9 +16,12 @@ from fwdkern.rules import (
     reshape,
     scatter,
     selection,
+    smooth,
+    steps,
 )
 from fwdkern.rules.frozen import Frozen
 from fwdkern.rules.registry import Call, Live, NoRule, find_rule, known_operators, plain, register
+from fwdkern.rules.smooth import register_smooth
 
 __all__ = [
     "Call",
@@ -28,6 +32,7 @@ __all__ = [
     "arithmetic",
     "attention",
     "convolution",
+    "extremum",
     "find_rule",
     "interpolation",
     "known_operators",
@@ -39,7 +44,10 @@ __all__ = [
     "recurrent",
     "reduction",
     "register",
+    "register_smooth",
     "reshape",
     "scatter",
     "selection",
+    "smooth",
+    "steps",
 ]

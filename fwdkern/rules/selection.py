@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from fwdkern.rules.frozen import Frozen, sum_to
+from fwdkern.rules.frozen import Constant, Frozen, sum_to
 from fwdkern.rules.registry import Call, Live, plain, register
-from fwdkern.rules.scatter import Constant
 
 aten = torch.ops.aten
 

@@ -18,8 +18,8 @@ class Attention(Contraction):
     """weights @ values.
 
     Args:
-        weights: ``[B, ..., heads, queries, keys]``, frozen; shape: of the values ``[B, ..., heads of values, keys, D]``,
-            of which each serves as many heads of queries as it takes.
+        weights: ``[B, ..., heads, queries, keys]``, frozen; shape: of the values ``[B, ..., heads, keys, D]``, which
+            may have fewer heads, each then serving as many of the others.
         causal: whether queries see no later keys.
     """
 
@@ -85,7 +85,8 @@ def attention(call: Call) -> Frozen:
 class Softmax(Diagonal):
     """Every output is linear in the score above it: the exponential takes the ratio rule, the sum below is frozen.
 
-    With c the largest score, p the largest output and d = z - c, softmax(z) = p · e^d = p · (1 + r d), r = (e^d - 1) / d.
+    With c the largest score, p the largest output and d = z - c, softmax(z) = p · e^d = p · (1 + r · d), where the ratio
+    is r = (e^d - 1) / d; p and c are frozen.
     """
 
     def __init__(self, z: Tensor, output: Tensor, dim: int) -> None:

@@ -85,8 +85,8 @@ def attention(call: Call) -> Frozen:
 class Softmax(Diagonal):
     """Every output is linear in the score above it: the exponential takes the ratio rule, the sum below is frozen.
 
-    With c the largest score, p the largest output and d = z - c, softmax(z) = p · e^d = p · (1 + r · d), where the ratio
-    is r = (e^d - 1) / d; p and c are frozen.
+    With c the largest score, p the largest output and d = z - c, softmax(z) = p · e^d = p · (1 + r · d), where
+    r = (e^d - 1) / d is the ratio; p and c are frozen too.
     """
 
     def __init__(self, z: Tensor, output: Tensor, dim: int) -> None:

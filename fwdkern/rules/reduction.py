@@ -75,7 +75,7 @@ def total(call: Call) -> Frozen:
 
 @register("vector norm", aten.linalg_vector_norm.default)
 def vector_norm(call: Call) -> Frozen:
-    """linalg_vector_norm(x, ord, dim, keepdim): ‖x‖₂ = Σ x · (x / ‖x‖) and ‖x‖₁ = Σ x · sgn(x), second factors frozen."""
+    """linalg_vector_norm(x, ord, dim, keepdim): ‖x‖₂ = Σ x · (x / ‖x‖), ‖x‖₁ = Σ x · sgn(x), the last factor frozen."""
     x, order, kept = plain(call.args[0]), call.argument(1, "ord", 2), call.argument(3, "keepdim", False)
     if order not in (1, 2):
         raise NoRule(f"a vector norm of order {order}; known are 1 and 2")

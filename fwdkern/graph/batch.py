@@ -45,6 +45,8 @@ _LOWERING: dict[Any, int] = {
     aten.amax.default: 1,
     aten.linalg_vector_norm.default: 2,
 }
+# Of their operand they take the dtype and the device.
+_MADE = {aten.new_zeros.default, aten.new_ones.default, aten.new_full.default}
 _PRODUCTS = {aten.matmul.default, aten.bmm.default, aten.mm.default}
 
 
@@ -109,6 +111,9 @@ class _Separation:
                 self.sizes.setdefault(value.node.expr, node)
             tracked = [given for given in node.all_input_nodes if given in self.places]
             if node.op != "call_function" or not tracked or not isinstance(value, Tensor):
+                continue
+            if node.target in _MADE:
+                node.args = (self.first[node.args[0]], *node.args[1:])
                 continue
             if node.target not in _REWRITE and not self._pointwise(node):
                 if all(self.places[given].plain for given in tracked):

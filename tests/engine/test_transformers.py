@@ -85,7 +85,7 @@ def test_fields_of_windows_are_theirs() -> None:
 
 def test_every_request_of_a_vision_transformer() -> None:
     network, net, x = fused("vit")
-    names = ["blocks.0", "blocks.1.attention", "norm", "blocks.0.attention.scaled_dot_product_attention"]
+    names = ["blocks.0", "blocks.1.attention", "layer_norm", "blocks.0.attention.scaled_dot_product_attention"]
     together = net.attribute_layers(x, names, strict=True)
     alone = net.attribute_units(x, names[0], strict=True, mode="reverse")
     assert_close(together[names[0]].scores, alone.scores)

@@ -22,6 +22,7 @@ from fwdkern.ops.backend import GPU_BACKENDS, gpu_obstacle
 from fwdkern.ops.row_program import ALIGNMENT
 from fwdkern.rules.convolution import Convolution
 from fwdkern.rules.linear import Linear
+from fwdkern.rules.matmul import Contraction
 from fwdkern.rules.recurrent import Recurrent
 
 # Dense maps in flight: wide enough to fill every core, small enough to stay near the caches.
@@ -134,7 +135,7 @@ def dense_multiplies(tape: Tape, steps: list[int]) -> float:
     for i in tape.ancestors(steps)[1:]:
         step = tape.steps[i]
         each = 1
-        if isinstance(step.frozen, Recurrent):
+        if isinstance(step.frozen, (Recurrent, Contraction)):
             total += step.frozen.multiplies
             continue
         if isinstance(step.frozen, Convolution):

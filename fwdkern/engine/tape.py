@@ -13,6 +13,7 @@ from fwdkern.graph import SHAPE_ONLY, Network, enclosing_path
 from fwdkern.graph.fold import depends_on
 from fwdkern.nn.layer import RelevanceLayer
 from fwdkern.rules import Call, Frozen, Live, NoRule, find_rule, known_operators
+from fwdkern.rules.frozen import Constant
 from fwdkern.rules.gates import GATE_KEEPING, GATES
 
 
@@ -118,7 +119,9 @@ class _Recorder(fx.Interpreter):
         if isinstance(frozen, Frozen) and frozen.operands is not None:
             read = [operands[i] for i in frozen.operands]
         parents = tuple(operand.step for operand in read)
-        gate = target in GATES or (target in GATE_KEEPING and all(operand.gate for operand in operands))
+        # A value without a map of its own can only switch or scale others.
+        gate = target in GATES or isinstance(frozen, Constant)
+        gate = gate or (target in GATE_KEEPING and all(operand.gate for operand in operands))
         # Whatever depends on the input is recorded: an unrecorded value would pass for a constant.
         name = self._node.meta.get("layer", self._node.name)
         if isinstance(output, (tuple, list)):

@@ -13,8 +13,11 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils._pytree import TreeSpec
 
 from fwdkern.errors import CaptureError, InputError
+from fwdkern.graph.batch import separate_batch
+from fwdkern.graph.decompositions import DECOMPOSITIONS
 from fwdkern.graph.recurrent import batch_first
-from fwdkern.rules.pooling import adaptive_max_pool2d
+from fwdkern.rules.extremum import VALUES
+from fwdkern.rules.pooling import FIRST_OF_POOL
 
 aten = torch.ops.aten
 
@@ -23,6 +26,14 @@ _ASSERTIONS = {
     aten._assert_tensor_metadata.default,
     aten._assert_scalar.default,
     aten.sym_constrain_range_for_size.default,
+}
+
+_SPLITS = {
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.chunk.default,
+    aten.tensor_split.sections,
+    aten.tensor_split.indices,
 }
 
 # They print a failed capture before it is known whether it can be done otherwise; the error says it again.
@@ -105,7 +116,7 @@ def _export(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgram
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(model, (example,), dynamic_shapes=shapes)
-            return program.run_decompositions({})
+            return program.run_decompositions(DECOMPOSITIONS)
     except Exception as error:  # torch.export raises dozens of types
         return error
     finally:
@@ -149,6 +160,7 @@ def _lift(program: ExportedProgram, batch: int | None) -> Capture:
     batch_first(module)
     _single_outputs(module)
     _numeric_padding(module)
+    separate_batch(module)
     graph.eliminate_dead_code()
     module.recompile()
     weights = tuple(node.meta["weight"] for node in graph.nodes if "weight" in node.meta)
@@ -192,7 +204,7 @@ def _single_outputs(module: fx.GraphModule) -> None:
         source, index = node.args
         meta = source.meta["val"]
         target, args = source.target, source.args
-        if target in (aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default):
+        if target in _SPLITS:
             dim = argument(source, 2, "dim", 0) % meta[index].dim()
             start = sum(part.shape[dim] for part in meta[:index])
             stop = start + meta[index].shape[dim]
@@ -209,8 +221,10 @@ def _single_outputs(module: fx.GraphModule) -> None:
             )
         elif target is aten.max_pool2d_with_indices.default and index == 0:
             _replace(module, node, aten.max_pool2d.default, args)
-        elif target is aten.adaptive_max_pool2d.default and index == 0:
-            _replace(module, node, adaptive_max_pool2d, args)
+        elif target is aten.max_pool3d_with_indices.default and index == 0:
+            _replace(module, node, aten.max_pool3d.default, args)
+        elif (target in FIRST_OF_POOL or target in VALUES) and index == 0:
+            _replace(module, node, FIRST_OF_POOL.get(target) or VALUES[target], args)
 
 
 def _numeric_padding(module: fx.GraphModule) -> None:

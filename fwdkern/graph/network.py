@@ -164,6 +164,8 @@ def _source(module: fx.GraphModule) -> fx.Node:
     reading = depends_on(module.graph, placeholder)
     calls: list[Any] = [node for node in module.graph.nodes if node.target is aten.embedding.default]
     found = [node for node in calls if node.args[1] in reading]
+    # Beside the tokens themselves a model may embed what it counts from them, such as their positions.
+    found = [node for node in found if node.args[1] is placeholder] or found
     if len(found) != 1 or found[0].args[0].op != "get_attr":
         raise CaptureError(
             f"an input of {placeholder.meta['val'].dtype} is read as tokens, which one embedding layer must turn into "

@@ -3,18 +3,25 @@
 from fwdkern.rules import (
     activation,
     arithmetic,
+    attention,
     convolution,
+    extremum,
     interpolation,
     linear,
+    matmul,
     normalisation,
     pooling,
     recurrent,
     reduction,
     reshape,
     scatter,
+    selection,
+    smooth,
+    steps,
 )
 from fwdkern.rules.frozen import Frozen
 from fwdkern.rules.registry import Call, Live, NoRule, find_rule, known_operators, plain, register
+from fwdkern.rules.smooth import register_smooth
 
 __all__ = [
     "Call",
@@ -23,17 +30,24 @@ __all__ = [
     "NoRule",
     "activation",
     "arithmetic",
+    "attention",
     "convolution",
+    "extremum",
     "find_rule",
     "interpolation",
     "known_operators",
     "linear",
+    "matmul",
     "normalisation",
     "plain",
     "pooling",
     "recurrent",
     "reduction",
     "register",
+    "register_smooth",
     "reshape",
     "scatter",
+    "selection",
+    "smooth",
+    "steps",
 ]

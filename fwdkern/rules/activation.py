@@ -1,11 +1,6 @@
-"""Activations. Piecewise linear ones: the slope at z, and an offset where the piece does not pass through the origin.
+"""Piecewise linear activations: the slope at z, and an offset where the piece does not pass through the origin.
 At a kink the slope is the one that torch's own derivative takes, so that maps agree with input × gradient.
-
-Smooth ones: f(z) = f(0) + r · z with the ratio r = (f(z) − f(0)) / z, at z = 0 the derivative there. r multiplies, f(0)
-is bias mass.
 """
-
-import math
 
 import torch
 from torch import Tensor
@@ -70,10 +65,13 @@ def hardtanh(call: Call) -> Frozen:
 
 
 @register("clamp", aten.clamp.default, aten.clip.default, aten.clamp_min.default, aten.clamp_max.default)
+@register("clamp", aten.clamp.Tensor)
 def clamp(call: Call) -> Frozen:
     """Slope 1 between constant bounds, bounds included; outside the bound is the offset."""
     z = plain(call.args[0])
     low, high = call.argument(1, "min"), call.argument(2, "max")
+    if isinstance(low, Live) or isinstance(high, Live):
+        raise NoRule("the bounds of a clamp must not depend on the input")
     if call.target is aten.clamp_max.default:
         low, high = None, call.argument(1, "max")
     inside = torch.ones_like(z, dtype=torch.bool)
@@ -98,71 +96,8 @@ def absolute(call: Call) -> Frozen:
     return Diagonal(z.sign(), None, z.shape)
 
 
-def _ratio(z: Tensor, rise: Tensor, slope: float, at_zero: float) -> Diagonal:
-    """``rise`` is f(z) − f(0), ``slope`` f'(0) and ``at_zero`` f(0)."""
-    zero = z == 0
-    offset = torch.full((), at_zero, dtype=z.dtype, device=z.device) if at_zero else None
-    return Diagonal(torch.where(zero, slope, rise / z.masked_fill(zero, 1)), offset, z.shape)
-
-
-# f'(0) of functions with f(0) = 0.
-_THROUGH_ZERO = {
-    aten.tanh.default: 1.0,
-    aten.gelu.default: 0.5,
-    aten.silu.default: 0.5,
-    aten.hardswish.default: 0.5,
-    aten.mish.default: 0.6,
-    aten.erf.default: 2 / math.sqrt(math.pi),
-    aten.celu.default: 1.0,
-}
-
-
-@register("ratio", *_THROUGH_ZERO)
-def through_zero(call: Call) -> Frozen:
-    """f(z) / z."""
-    return _ratio(plain(call.args[0]), call.output, _THROUGH_ZERO[call.target], 0.0)
-
-
-@register("ratio", aten.elu.default, aten.selu.default)
-def elu(call: Call) -> Frozen:
-    """f(z) / z; at 0 torch takes the derivative from the left."""
-    alpha, scale, input_scale = (call.argument(i + 1, n, 1.0) for i, n in enumerate(("alpha", "scale", "input_scale")))
-    if call.target is aten.selu.default:
-        alpha, scale = 1.6732632423543772, 1.0507009873554805
-    return _ratio(plain(call.args[0]), call.output, alpha * scale * input_scale, 0.0)
-
-
-@register("ratio", aten.sigmoid.default)
-def sigmoid(call: Call) -> Frozen:
-    """1/2 + tanh(z / 2) / 2: the ratio without the cancellation of f(z) − f(0)."""
+@register("nan to number", aten.nan_to_num.default)
+def nan_to_num(call: Call) -> Frozen:
+    """z where it is finite; what stands for the others is the offset."""
     z = plain(call.args[0])
-    return _ratio(z, (z / 2).tanh() / 2, 0.25, 0.5)
-
-
-@register("ratio", aten.hardsigmoid.default)
-def hardsigmoid(call: Call) -> Frozen:
-    """1/2 + z / 6 between −3 and 3."""
-    z = plain(call.args[0])
-    return _ratio(z, (z / 6).clamp(-0.5, 0.5), 1 / 6, 0.5)
-
-
-def _softplus_rise(z: Tensor) -> Tensor:
-    """log((1 + e^z) / 2), without cancellation near 0 and without overflow."""
-    near = torch.log1p(torch.expm1(z.clamp(-1, 1)) / 2)
-    return torch.where(z.abs() < 1, near, torch.logaddexp(z, torch.zeros_like(z)) - math.log(2))
-
-
-@register("ratio", aten.softplus.default)
-def softplus(call: Call) -> Frozen:
-    """log(1 + e^(beta z)) / beta, which is z itself where beta z is above a threshold."""
-    z, beta = plain(call.args[0]), call.argument(1, "beta", 1)
-    straight = z * beta > call.argument(2, "threshold", 20)
-    rise = torch.where(straight, z - math.log(2) / beta, _softplus_rise(z * beta) / beta)
-    return _ratio(z, rise, 0.5, math.log(2) / beta)
-
-
-@register("ratio", aten.log_sigmoid.default)
-def log_sigmoid(call: Call) -> Frozen:
-    """−log(1 + e^(−z))."""
-    z = plain(call.args[0])
-    return _ratio(z, -_softplus_rise(-z), 0.5, -math.log(2))
+    return _clamped(z, z.isfinite(), call.output)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fwdkern.rules.frozen import Diagonal, Frozen, sum_to
+from fwdkern.rules.frozen import Constant, Diagonal, Frozen, sum_to
 from fwdkern.rules.registry import Call, Live, NoRule, plain, register
 
 aten = torch.ops.aten
@@ -108,11 +108,11 @@ class Halves(Frozen):
     together are the product.
 
     Args:
-        a, b: the factors, broadcast to the output ``shape`` [B, *out].
+        first, second: those halves, of which each is linear in one factor.
     """
 
-    def __init__(self, a: Tensor, b: Tensor, shape: torch.Size) -> None:
-        self.sides = Scaled(b / 2, a.shape, shape), Scaled(a / 2, b.shape, shape)
+    def __init__(self, first: Frozen, second: Frozen) -> None:
+        self.sides = first, second
 
     def forward(self, *maps: Tensor) -> Tensor:
         return self.sides[0].forward(maps[0]) + self.sides[1].forward(maps[1])
@@ -133,7 +133,7 @@ def mul(call: Call) -> Frozen:
     if not (isinstance(a.value, Tensor) and isinstance(b.value, Tensor)):
         raise NoRule("a product with a number that depends on the input")
     if a.gate == b.gate:
-        return Halves(a.value, b.value, call.output.shape)
+        return Halves(_scaled(call, a, b.value / 2), _scaled(call, b, a.value / 2))
     frozen = _scaled(call, b, a.value) if a.gate else _scaled(call, a, b.value)
     frozen.operands = (1,) if a.gate else (0,)
     return frozen
@@ -141,15 +141,21 @@ def mul(call: Call) -> Frozen:
 
 @register("quotient", aten.div.Tensor, aten.div.Scalar)
 def div(call: Call) -> Frozen:
-    """a / b: the divisor is frozen."""
+    """a / b: the divisor is frozen; of a constant a nothing is then left that depends on the input."""
     a, b = call.args[:2]
     if not isinstance(a, Live):
-        raise NoRule("a quotient of which only the divisor depends on the input")
+        return Constant(b.value.shape, call.output)
     # An integer divisor, such as a count, must not be inverted in less precision than the value has.
     divisor = torch.as_tensor(plain(b), dtype=a.value.dtype, device=a.value.device)
     frozen = _scaled(call, a, 1 / divisor)
     frozen.operands = (0,) if isinstance(b, Live) else None
     return frozen
+
+
+@register("quotient", aten.reciprocal.default, aten.rsqrt.default)
+def reciprocal(call: Call) -> Frozen:
+    """1 / x and 1 / √x: a divisor is frozen."""
+    return Constant(plain(call.args[0]).shape, call.output)
 
 
 class Concatenation(Frozen):
@@ -189,7 +195,9 @@ def cat(call: Call) -> Frozen:
     dim = call.argument(1, "dim", 0) % call.output.dim()
     if dim == 0:
         raise NoRule("a concatenation along the batch dimension mixes examples")
-    return Concatenation(list(call.args[0]), dim, call.output)
+    # An empty tensor of one dimension goes with any other: caches of keys and values begin so.
+    parts = [part for part in call.args[0] if plain(part).shape != (0,)]
+    return Concatenation(parts, dim, call.output)
 
 
 class Stack(Concatenation):

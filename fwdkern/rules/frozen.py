@@ -160,6 +160,46 @@ class Relabel(Frozen):
         return self.forward(boxes[0])
 
 
+class Picked(Relabel):
+    """Outputs that are copies of inputs of their line along ``dim``; which ones may differ from input to input.
+
+    Args:
+        index: int64, as ``torch.gather`` takes it; kept: whether ``dim``, where it is 1 long, stays.
+    """
+
+    def __init__(self, index: Tensor, dim: int, kept: bool, shape: torch.Size) -> None:
+        def operator(x: Tensor) -> Tensor:
+            values = x.gather(dim, index)
+            return values if kept else values.squeeze(dim)
+
+        super().__init__(operator, shape)
+        self.out, self.dim, self.kept = operator(torch.empty(shape, device=index.device)).shape, dim, kept
+
+    def reach(self, *boxes: Tensor) -> Tensor:
+        return boxes[0].amax(self.dim + 1, keepdim=self.kept).expand(4, *self.out)
+
+
+class Constant(Frozen):
+    """A value that its operand has no part in once it is frozen: all of it is bias mass.
+
+    Args:
+        shape: the operand's ``[B, *in]``; output: the value ``[B, *out]``.
+    """
+
+    def __init__(self, shape: torch.Size, output: Tensor) -> None:
+        self.shape, self.offset = shape, output
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        assert self.offset is not None
+        return maps[0].new_zeros(maps[0].shape[0], *self.offset.shape)
+
+    def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
+        return (maps.new_zeros(maps.shape[0], *self.shape),)
+
+    def reach(self, *boxes: Tensor) -> Tensor:
+        return self.forward(*boxes)
+
+
 def fold(maps: Tensor, operator: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply an operator over ``[batch, ...]`` to all slices of ``[S, B, ...]`` at once."""
     return operator(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])

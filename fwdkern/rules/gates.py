@@ -6,6 +6,7 @@ aten = torch.ops.aten
 
 GATES = {aten.sigmoid.default, aten.hardsigmoid.default, aten.softmax.int, aten._softmax.default}
 GATE_KEEPING = {
+    aten._to_copy.default,
     aten.add.Tensor,
     aten.avg_pool2d.default,
     aten.cat.default,
@@ -21,6 +22,7 @@ GATE_KEEPING = {
     aten.slice.Tensor,
     aten.squeeze.dim,
     aten.sub.Tensor,
+    aten.to.dtype,
     aten.transpose.int,
     aten.unsqueeze.default,
     aten.upsample_bilinear2d.vec,

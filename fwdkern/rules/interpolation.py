@@ -1,4 +1,4 @@
-"""Resizing of feature maps: linear."""
+"""Resizing of feature maps in 1, 2 and 3 dimensions: linear."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ aten = torch.ops.aten
 
 
 class Interpolation(Frozen):
-    """Upsampling or downsampling of ``[B, C, H, W]``.
+    """Upsampling or downsampling of ``[B, C, *in]``.
 
     Args:
         resize: the operator; transpose: its ATen transpose over ``[S·B, C, *out]``.
@@ -24,9 +24,8 @@ class Interpolation(Frozen):
         resize: Callable[[Tensor], Tensor],
         transpose: Callable[[Tensor], Tensor],
         x: Tensor,
-        out: torch.Size,
     ) -> None:
-        self.resize, self.transpose, self.in_size, self.out = resize, transpose, x.shape[2:], out
+        self.resize, self.transpose, self.in_size = resize, transpose, x.shape[2:]
         self.dtype, self.device = x.dtype, x.device
 
     def forward(self, *maps: Tensor) -> Tensor:
@@ -36,17 +35,19 @@ class Interpolation(Frozen):
         return (fold(maps, self.transpose),)
 
     def reach(self, *boxes: Tensor) -> Tensor:
-        height, width = self.in_size
-        rows = self._taps(torch.eye(height, dtype=self.dtype, device=self.device).view(1, height, height, 1), 2)
-        columns = self._taps(torch.eye(width, dtype=self.dtype, device=self.device).view(1, width, 1, width), 3)
-        box = _masked_max(boxes[0].transpose(-1, -2), rows).transpose(-1, -2)
-        return _masked_max(box, columns)
+        box = boxes[0]
+        for axis in range(len(self.in_size)):
+            box = _masked_max(box.movedim(axis + 3, -1), self._taps(axis)).movedim(-1, axis + 3)
+        return box
 
-    def _taps(self, impulses: Tensor, axis: int) -> Tensor:
-        """Which inputs of one axis each output of it sees, bool ``[out, in]``; one impulse a channel."""
-        other = 5 - axis
-        wide = impulses.expand(*[self.in_size[other - 2] if d == other else -1 for d in range(4)])
-        return (self.resize(wide.contiguous()).abs().amax(other) != 0)[0].transpose(0, 1)
+    def _taps(self, axis: int) -> Tensor:
+        """Which inputs of one axis each output of it sees, bool ``[out, in]``."""
+        size = self.in_size[axis]
+        sides = [size if k == axis else 1 for k in range(len(self.in_size))]
+        # One impulse a channel, alike along the other axes.
+        impulses = torch.eye(size, dtype=self.dtype, device=self.device).view(1, size, *sides)
+        seen = self.resize(impulses.expand(1, size, *self.in_size).contiguous())[0] != 0  # [in, *out]
+        return seen.movedim(axis + 1, 1).flatten(2).any(2).T
 
 
 def _masked_max(boxes: Tensor, taps: Tensor) -> Tensor:
@@ -54,37 +55,46 @@ def _masked_max(boxes: Tensor, taps: Tensor) -> Tensor:
     return torch.stack([boxes[..., row].amax(-1) if row.any() else boxes[..., 0] * 0 for row in taps], -1)
 
 
-def _spatial_scales(call: Call, position: int) -> tuple[Any, ...]:
-    scales = call.argument(position, "scale_factors")
-    return tuple(scales) if scales else (None, None)
+def _freeze(call: Call, operators: tuple[Any, Any], scales_at: int, *between: Any) -> Interpolation:
+    """``operators``: the one that takes sizes and its transpose; ``between``: their arguments after the sizes."""
+    x, size = plain(call.args[0]), list(call.output.shape[2:])
+    given = call.argument(scales_at, "scale_factors")
+    rest = (*between, *(given or [None] * len(size)))
+    resize, transpose = operators
+    return Interpolation(
+        lambda m: resize(m, size, *rest),
+        lambda m: transpose(m, size, [m.shape[0], *x.shape[1:]], *rest),
+        x,
+    )
 
 
-@register("nearest interpolation", aten.upsample_nearest2d.vec)
+_NEAREST = {
+    aten.upsample_nearest1d.vec: (aten.upsample_nearest1d, aten.upsample_nearest1d_backward),
+    aten.upsample_nearest2d.vec: (aten.upsample_nearest2d, aten.upsample_nearest2d_backward),
+    aten.upsample_nearest3d.vec: (aten.upsample_nearest3d, aten.upsample_nearest3d_backward),
+    aten._upsample_nearest_exact1d.vec: (aten._upsample_nearest_exact1d, aten._upsample_nearest_exact1d_backward),
+    aten._upsample_nearest_exact2d.vec: (aten._upsample_nearest_exact2d, aten._upsample_nearest_exact2d_backward),
+    aten._upsample_nearest_exact3d.vec: (aten._upsample_nearest_exact3d, aten._upsample_nearest_exact3d_backward),
+}
+
+
+@register("nearest interpolation", *_NEAREST)
 def nearest(call: Call) -> Frozen:
-    """upsample_nearest2d(x, output_size, scale_factors)."""
-    x, size, scales = plain(call.args[0]), list(call.output.shape[2:]), _spatial_scales(call, 2)
-    shape = x.shape
-    return Interpolation(
-        lambda m: aten.upsample_nearest2d(m, size, *scales),
-        lambda m: aten.upsample_nearest2d_backward(m, size, [m.shape[0], *shape[1:]], *scales),
-        x,
-        call.output.shape,
-    )
+    """upsample_nearest and nearest_exact(x, output_size, scale_factors)."""
+    return _freeze(call, _NEAREST[call.target], 2)
 
 
-@register("linear interpolation", aten.upsample_bilinear2d.vec, aten.upsample_bicubic2d.vec)
+_SMOOTH = {
+    aten.upsample_linear1d.vec: (aten.upsample_linear1d, aten.upsample_linear1d_backward),
+    aten.upsample_bilinear2d.vec: (aten.upsample_bilinear2d, aten.upsample_bilinear2d_backward),
+    aten.upsample_bicubic2d.vec: (aten.upsample_bicubic2d, aten.upsample_bicubic2d_backward),
+    aten.upsample_trilinear3d.vec: (aten.upsample_trilinear3d, aten.upsample_trilinear3d_backward),
+    aten._upsample_bilinear2d_aa.vec: (aten._upsample_bilinear2d_aa, aten._upsample_bilinear2d_aa_backward),
+    aten._upsample_bicubic2d_aa.vec: (aten._upsample_bicubic2d_aa, aten._upsample_bicubic2d_aa_backward),
+}
+
+
+@register("linear interpolation", *_SMOOTH)
 def smooth(call: Call) -> Frozen:
-    """upsample_bilinear2d and upsample_bicubic2d(x, output_size, align_corners, scale_factors)."""
-    x, size, scales = plain(call.args[0]), list(call.output.shape[2:]), _spatial_scales(call, 3)
-    shape = x.shape
-    align = call.argument(2, "align_corners")
-    if call.target is aten.upsample_bilinear2d.vec:
-        resize, transpose = aten.upsample_bilinear2d, aten.upsample_bilinear2d_backward
-    else:
-        resize, transpose = aten.upsample_bicubic2d, aten.upsample_bicubic2d_backward
-    return Interpolation(
-        lambda m: resize(m, size, align, *scales),
-        lambda m: transpose(m, size, [m.shape[0], *shape[1:]], align, *scales),
-        x,
-        call.output.shape,
-    )
+    """Linear and cubic ones(x, output_size, align_corners, scale_factors), with anti-aliasing or without."""
+    return _freeze(call, _SMOOTH[call.target], 3, call.argument(2, "align_corners"))

@@ -1,10 +1,10 @@
-"""Fully connected layers and products with a constant matrix: linear, the bias is bias mass."""
+"""Fully connected layers: linear, the bias is bias mass."""
 
 import torch
 from torch import Tensor
 
 from fwdkern.rules.frozen import Frozen
-from fwdkern.rules.registry import Call, Live, NoRule, plain, register
+from fwdkern.rules.registry import Call, Live, NoRule, register
 
 aten = torch.ops.aten
 
@@ -48,12 +48,3 @@ def addmm(call: Call) -> Frozen:
     weight = _constant(call.args[2], "weight")
     assert weight is not None
     return Linear(weight.mT, bias)
-
-
-@register("linear", aten.mm.default, aten.matmul.default)
-def matmul(call: Call) -> Frozen:
-    """x @ weight with a constant matrix on the right."""
-    weight = plain(call.args[1])
-    if isinstance(call.args[1], Live) or weight.dim() != 2:
-        raise NoRule("matmul is linear only with a constant matrix on the right")
-    return Linear(weight.mT, None)

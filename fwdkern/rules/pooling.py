@@ -1,5 +1,7 @@
-"""Pooling: a maximum is its winner's map (torch's tie rule), an average is linear."""
+"""Pooling in 1, 2 and 3 dimensions: a maximum is its winner's map (torch's tie rule), an average is linear. A pool of
+lines is one of images that are one row high."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,7 +24,7 @@ class Winner(Frozen):
         window: (kernel, stride, padding, dilation), or None for adaptive windows.
     """
 
-    def __init__(self, index: Tensor, in_shape: torch.Size, window: Window | None) -> None:
+    def __init__(self, index: Tensor, in_shape: torch.Size, window: tuple[tuple[int, ...], ...] | None) -> None:
         self._index, self.in_shape, self.window = index, in_shape, window
         self.out_size = tuple(index.shape[2:])
 
@@ -76,13 +78,13 @@ def adaptive_max(maps: Tensor, out_size: tuple[int, ...]) -> Tensor:
     return maps
 
 
-def _pair(value: Any, rank: int) -> tuple[int, ...]:
+def _tuple(value: Any, rank: int) -> tuple[int, ...]:
     values = [value] if isinstance(value, int) else list(value)
     return tuple(values * rank if len(values) == 1 else values)
 
 
 def _two(value: Any) -> tuple[int, int]:
-    first, second = _pair(value, 2)
+    first, second = _tuple(value, 2)
     return first, second
 
 
@@ -114,24 +116,63 @@ def max_pool2d(call: Call) -> Frozen:
     return frozen
 
 
+@register("max pool", aten.max_pool1d.default, aten.max_pool3d.default)
+def max_pool_nd(call: Call) -> Frozen:
+    """max_pool1d and max_pool3d(x, kernel, stride, padding, dilation, ceil_mode)."""
+    x, rank = plain(call.args[0]), 1 if call.target is aten.max_pool1d.default else 3
+    kernel = _tuple(call.args[1], rank)
+    window = (
+        kernel,
+        _tuple(call.argument(2, "stride", []) or kernel, rank),
+        _tuple(call.argument(3, "padding", 0), rank),
+        _tuple(call.argument(4, "dilation", 1), rank),
+    )
+    ceil_mode = call.argument(5, "ceil_mode", False)
+    if rank == 3:
+        call.output, index = aten.max_pool3d_with_indices(x, *window, ceil_mode)
+        return Winner(index, x.shape, window)
+    call.output, flat = freeze_max_pool2d(x.unsqueeze(-2), *_lifted(window), ceil_mode)
+    call.output = call.output.squeeze(-2)
+    return Winner(flat.index.squeeze(-2), x.shape, window)
+
+
+def adaptive_max_pool1d(x: Tensor, output_size: Any) -> Tensor:
+    """The values of adaptive max pooling without the indices that ATen returns beside them."""
+    return aten.adaptive_max_pool1d(x, output_size)[0]
+
+
 def adaptive_max_pool2d(x: Tensor, output_size: Any) -> Tensor:
     """The values of adaptive max pooling without the indices that ATen returns beside them."""
     return aten.adaptive_max_pool2d(x, output_size)[0]
 
 
-@register("max pool", adaptive_max_pool2d)
+def adaptive_max_pool3d(x: Tensor, output_size: Any) -> Tensor:
+    """The values of adaptive max pooling without the indices that ATen returns beside them."""
+    return aten.adaptive_max_pool3d(x, output_size)[0]
+
+
+# By the operator of values and indices that of the values alone.
+FIRST_OF_POOL: dict[Any, Any] = {
+    aten.adaptive_max_pool1d.default: adaptive_max_pool1d,
+    aten.adaptive_max_pool2d.default: adaptive_max_pool2d,
+    aten.adaptive_max_pool3d.default: adaptive_max_pool3d,
+}
+_ADAPTIVE = {values: both for both, values in FIRST_OF_POOL.items()}
+
+
+@register("max pool", *_ADAPTIVE)
 def adaptive_max_pool(call: Call) -> Frozen:
-    """adaptive_max_pool2d(x, output_size)."""
+    """adaptive_max_pool(x, output_size)."""
     x = plain(call.args[0])
-    call.output, index = aten.adaptive_max_pool2d(x, call.args[1])
+    call.output, index = _ADAPTIVE[call.target](x, call.args[1])
     return Winner(index, x.shape, None)
 
 
 class AveragePool(Frozen):
-    """avg_pool2d, with torch's own divisor rules.
+    """avg_pool2d and avg_pool3d, with torch's own divisor rules.
 
     Args:
-        window: (kernel, stride, padding), each a pair.
+        window: (kernel, stride, padding), each as long as there are dimensions.
         rest: (ceil_mode, count_include_pad, divisor_override).
     """
 
@@ -139,66 +180,94 @@ class AveragePool(Frozen):
         self, in_shape: torch.Size, out_size: tuple[int, ...], window: tuple[Any, ...], rest: tuple[Any, ...]
     ) -> None:
         self.in_shape, self.out_size, self.window, self.rest = in_shape, out_size, window, rest
+        self.lines = len(out_size) == 1
+        self._arguments = (*(_lifted(window) if self.lines else window), *rest)
+        self._pool, self._transpose = (
+            (aten.avg_pool3d, aten.avg_pool3d_backward)
+            if len(out_size) == 3
+            else (aten.avg_pool2d, aten.avg_pool2d_backward)
+        )
 
     def forward(self, *maps: Tensor) -> Tensor:
-        return fold(maps[0], lambda x: aten.avg_pool2d(x, *self.window, *self.rest))
+        return fold(maps[0], lambda x: _on_images(x, self.lines, lambda y: self._pool(y, *self._arguments)))
 
     def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
-        def transpose(y: Tensor) -> Tensor:
-            shape_only = y.new_empty(1).expand(y.shape[0], *self.in_shape[1:])
-            return aten.avg_pool2d_backward(y, shape_only, *self.window, *self.rest)
+        in_shape = self.in_shape if not self.lines else (*self.in_shape[:2], 1, self.in_shape[2])
 
-        return (fold(maps, transpose),)
+        def transpose(y: Tensor) -> Tensor:
+            shape_only = y.new_empty(1).expand(y.shape[0], *in_shape[1:])
+            return self._transpose(y, shape_only, *self._arguments)
+
+        return (fold(maps, lambda x: _on_images(x, self.lines, transpose)),)
 
     def reach(self, *boxes: Tensor) -> Tensor:
         kernel, stride, padding = self.window
-        return window_max(boxes[0], kernel, stride, [(p, p) for p in padding], (1, 1), self.out_size)
+        return window_max(boxes[0], kernel, stride, [(p, p) for p in padding], (1,) * len(self.out_size), self.out_size)
 
 
-@register("average pool", aten.avg_pool2d.default)
-def avg_pool2d(call: Call) -> Frozen:
-    """avg_pool2d(x, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override)."""
-    kernel = _pair(call.args[1], 2)
+def _on_images(x: Tensor, lines: bool, operator: Callable[[Tensor], Tensor]) -> Tensor:
+    return operator(x.unsqueeze(-2)).squeeze(-2) if lines else operator(x)
+
+
+def _lifted(window: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    """A window of lines (kernel, stride, padding, dilation) as one of images that are one row high."""
+    neutral = (1, 1, 0, 1)
+    return tuple((one, *part) for one, part in zip(neutral, window, strict=False))
+
+
+@register("average pool", aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default)
+def avg_pool(call: Call) -> Frozen:
+    """avg_pool(x, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override)."""
+    shape = plain(call.args[0]).shape
+    rank = {aten.avg_pool1d.default: 1, aten.avg_pool2d.default: 2, aten.avg_pool3d.default: 3}[call.target]
+    kernel = _tuple(call.args[1], rank)
     stride = call.argument(2, "stride", [])
     window = (
         kernel,
-        kernel if stride in (None, []) else _pair(stride, 2),
-        _pair(call.argument(3, "padding", 0), 2),
+        kernel if stride in (None, []) else _tuple(stride, rank),
+        _tuple(call.argument(3, "padding", 0), rank),
     )
     rest = (
         call.argument(4, "ceil_mode", False),
         call.argument(5, "count_include_pad", True),
         call.argument(6, "divisor_override"),
     )
-    return AveragePool(plain(call.args[0]).shape, tuple(call.output.shape[2:]), window, rest)
+    return AveragePool(shape, tuple(call.output.shape[2:]), window, rest)
 
 
 class AdaptiveAveragePool(Frozen):
-    """adaptive_avg_pool2d to ``out_size``."""
+    """adaptive_avg_pool in 1, 2 or 3 dimensions to ``out_size``."""
 
     def __init__(self, in_shape: torch.Size, out_size: tuple[int, ...]) -> None:
         self.in_shape, self.out_size = in_shape, out_size
+        self.lines = len(out_size) == 1
+        self._size = (1, *out_size) if self.lines else out_size
+        self._pool, self._transpose = (
+            (aten.adaptive_avg_pool3d, aten._adaptive_avg_pool3d_backward)
+            if len(out_size) == 3
+            else (aten.adaptive_avg_pool2d, aten._adaptive_avg_pool2d_backward)
+        )
 
     def forward(self, *maps: Tensor) -> Tensor:
-        return fold(maps[0], lambda x: aten.adaptive_avg_pool2d(x, self.out_size))
+        return fold(maps[0], lambda x: _on_images(x, self.lines, lambda y: self._pool(y, self._size)))
 
     def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
-        if self.out_size == (1, 1):
+        if set(self.out_size) == {1}:
             share = maps / self.in_shape[2:].numel()
             return (share.expand(len(maps), *self.in_shape),)
+        in_shape = self.in_shape if not self.lines else (*self.in_shape[:2], 1, self.in_shape[2])
 
         def transpose(y: Tensor) -> Tensor:
-            return aten._adaptive_avg_pool2d_backward(
-                y.contiguous(), y.new_empty(1).expand(y.shape[0], *self.in_shape[1:])
-            )
+            return self._transpose(y.contiguous(), y.new_empty(1).expand(y.shape[0], *in_shape[1:]))
 
-        return (fold(maps, transpose),)
+        return (fold(maps, lambda x: _on_images(x, self.lines, transpose)),)
 
     def reach(self, *boxes: Tensor) -> Tensor:
         return adaptive_max(boxes[0], self.out_size)
 
 
-@register("average pool", aten.adaptive_avg_pool2d.default, aten._adaptive_avg_pool2d.default)
-def adaptive_avg_pool2d(call: Call) -> Frozen:
-    """adaptive_avg_pool2d(x, output_size)."""
+@register("average pool", aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default)
+@register("average pool", aten.adaptive_avg_pool3d.default, aten._adaptive_avg_pool2d.default)
+def adaptive_avg_pool(call: Call) -> Frozen:
+    """adaptive_avg_pool(x, output_size)."""
     return AdaptiveAveragePool(plain(call.args[0]).shape, tuple(call.output.shape[2:]))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fwdkern.rules.arithmetic import Sum
-from fwdkern.rules.frozen import Frozen
+from fwdkern.rules.frozen import Constant, Frozen
 from fwdkern.rules.registry import Call, Live, NoRule, plain, register
 
 aten = torch.ops.aten
@@ -60,23 +60,6 @@ def scatter(call: Call) -> Frozen:
         return Overwrite(dim, call.argument(3, "index"), target, source)
     where = slice(call.argument(3, "start"), call.argument(4, "end"), call.argument(5, "step", 1))
     return Overwrite(dim, where, target, source)
-
-
-class Constant(Frozen):
-    """A value that the input has no part in: all of it is bias mass. ``shape`` is the input's."""
-
-    def __init__(self, shape: torch.Size, output: Tensor) -> None:
-        self.shape, self.offset = shape, output
-
-    def forward(self, *maps: Tensor) -> Tensor:
-        assert self.offset is not None
-        return maps[0].new_zeros(maps[0].shape[0], *self.offset.shape)
-
-    def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
-        return (maps.new_zeros(maps.shape[0], *self.shape),)
-
-    def reach(self, *boxes: Tensor) -> Tensor:
-        return self.forward(*boxes)
 
 
 @register("constant", aten.fill.Scalar, aten.fill.Tensor)

@@ -1,5 +1,6 @@
 """Checks one frozen operator against the dense Jacobian that autograd gives of the operator itself."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -85,3 +86,41 @@ def _largest(boxes: Tensor, jacobian: Tensor) -> Tensor:
     """Largest code among the inputs that each output depends on, [4, outputs]."""
     codes = boxes.flatten(1).double()
     return torch.stack([(codes * (row != 0)).amax(1) for row in jacobian], 1).float()
+
+
+def check_frozen_factor(linear: Callable[[Tensor], Tensor], target: Any, *args: Any, own: int, **kwargs: Any) -> None:
+    """The frozen operator is ``linear`` in the live operand number ``own``, plus its offset, and reads no other one."""
+    frozen, output = freeze(target, *args, **kwargs)
+    values = _live(args)
+    assert frozen.operands == (own,) or (frozen.operands is None and len(values) == 1)
+    x = values[own].value
+    offset = torch.zeros_like(output) if frozen.offset is None else frozen.offset.expand_as(output)
+    assert_close(linear(x) - linear(torch.zeros_like(x)) + offset, output)
+    jacobian = torch.autograd.functional.jacobian(linear, x).reshape(output.numel(), x.numel())
+    maps, targets = image(3, *x.shape, seed=5), image(3, *output.shape, seed=9)
+    assert_close(frozen.forward(maps), (maps.flatten(1) @ jacobian.T).view(3, *output.shape))
+    (pulled,) = frozen.reverse(targets)
+    assert_close(pulled, (targets.flatten(1) @ jacobian).view(3, *x.shape))
+    boxes = integers(4, *x.shape, seed=17).abs().float() + 1
+    needed = _largest(boxes, jacobian).view(4, *output.shape)
+    assert frozen.reach(boxes).shape == needed.shape
+    assert (frozen.reach(boxes) >= needed).all()
+
+
+def check_halves(target: Any, a: Tensor, b: Tensor) -> None:
+    """A product of two live values: half of each with the other one frozen."""
+    frozen, output = freeze(target, *live(a, b))
+    assert frozen.operands is None and frozen.offset is None
+    sides = [
+        torch.autograd.functional.jacobian(side, x).reshape(output.numel(), x.numel()) / 2
+        for side, x in ((lambda own: target(own, b), a), (lambda own: target(a, own), b))
+    ]
+    maps, targets = [image(3, *x.shape, seed=5 + i) for i, x in enumerate((a, b))], image(3, *output.shape, seed=9)
+    carried = sum(m.flatten(1) @ side.T for m, side in zip(maps, sides, strict=True))
+    assert_close(frozen.forward(*maps), carried.view(3, *output.shape))
+    assert_close(frozen.forward(a[None], b[None])[0], output)
+    for pulled, side, x in zip(frozen.reverse(targets), sides, (a, b), strict=True):
+        assert_close(pulled, (targets.flatten(1) @ side).view(3, *x.shape))
+    boxes = [integers(4, *x.shape, seed=17 + i).abs().float() + 1 for i, x in enumerate((a, b))]
+    needed = torch.stack([_largest(box, side) for box, side in zip(boxes, sides, strict=True)]).amax(0)
+    assert (frozen.reach(*boxes) >= needed.view(4, *output.shape)).all()

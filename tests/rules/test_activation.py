@@ -1,4 +1,4 @@
-"""Piecewise linear activations on both sides of their kinks and on them; smooth ones everywhere."""
+"""Piecewise linear activations on both sides of their kinks and on them."""
 
 from typing import Any
 
@@ -64,42 +64,16 @@ def test_a_slope_that_depends_on_the_input_has_no_rule() -> None:
         freeze(aten.prelu.default, x, slope)
 
 
-SMOOTH: dict[str, tuple[Any, ...]] = {
-    "tanh": (aten.tanh.default,),
-    "sigmoid": (aten.sigmoid.default,),
-    "gelu": (aten.gelu.default,),
-    "gelu, tanh": (aten.gelu.default, {"approximate": "tanh"}),
-    "silu": (aten.silu.default,),
-    "hardswish": (aten.hardswish.default,),
-    "hardsigmoid": (aten.hardsigmoid.default,),
-    "mish": (aten.mish.default,),
-    "erf": (aten.erf.default,),
-    "celu": (aten.celu.default, 0.7),
-    "elu": (aten.elu.default, 0.7),
-    "selu": (aten.selu.default,),
-    "softplus": (aten.softplus.default,),
-    "softplus, beta": (aten.softplus.default, 3, 5),
-    "log_sigmoid": (aten.log_sigmoid.default,),
-}
+def test_bounds_may_be_tensors_that_do_not_depend_on_the_input() -> None:
+    x, low = live(image(2, 3, 4), image(4))
+    check_rule(aten.clamp.Tensor, x, torch.tensor([-1.0, -0.5, 0, 0.1]).double(), torch.ones(3, 1).double())
+    with pytest.raises(NoRule, match="bounds of a clamp"):
+        freeze(aten.clamp.Tensor, x, low)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("name", SMOOTH)
-def test_ratio(name: str, dtype: torch.dtype) -> None:
-    target, *arguments = SMOOTH[name]
-    keywords = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
-    z = torch.cat([image(200) * 4, torch.logspace(-12, 1.5, 40), -torch.logspace(-12, 1.5, 40), torch.zeros(1)])
-    z = z.to(dtype)[None]
-    frozen, output = freeze(target, *live(z), *arguments, **keywords)
-    offset = torch.zeros(()) if frozen.offset is None else frozen.offset
-    epsilon = torch.finfo(dtype).eps
-    torch.testing.assert_close(frozen.forward(z[None])[0] + offset, output, rtol=8 * epsilon, atol=8 * epsilon)
-    # Near 0 the ratio is the derivative there, though f(z) and f(0) agree in nearly all digits.
-    leaf = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    value = target(leaf, *arguments, **keywords)
-    (slope,) = torch.autograd.grad(value, leaf)
-    # An ELU has a kink at 0, where torch takes the derivative from the left.
-    tiny = (z[0].abs() < 1e-6) & ((z[0] <= 0) | (name not in ("elu", "selu")))
-    near = frozen.forward(torch.ones_like(z)[None])[0, 0][tiny].double()
-    torch.testing.assert_close(near, slope.expand_as(near), rtol=1e-5, atol=0)
-    assert frozen.reverse(z[None])[0].equal(frozen.forward(z[None]))
+def test_what_stands_for_nan_is_bias_mass() -> None:
+    z = torch.tensor([[1.0, torch.nan, -2.0, torch.inf]]).double()
+    frozen, output = freeze(aten.nan_to_num.default, *live(z), 5.0)
+    assert frozen.offset is not None
+    assert (frozen.forward(torch.ones_like(z)[None])[0] * z.nan_to_num() + frozen.offset).equal(output)
+    assert frozen.reverse(torch.ones_like(z)[None])[0].tolist() == [[[1, 0, 1, 0]]]

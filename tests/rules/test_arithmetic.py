@@ -70,10 +70,15 @@ def test_concatenations(dim: int) -> None:
     check_rule(aten.cat.default, [first], dim, tight=True)
 
 
-def test_what_mixes_examples_or_is_not_linear_has_no_rule() -> None:
+def test_a_constant_over_a_value_is_bias_mass() -> None:
+    (x,) = live(image(2, 3))
+    for call in ((aten.div.Tensor, image(2, 3), x), (aten.reciprocal.default, x), (aten.rsqrt.default, x)):
+        frozen, output = freeze(call[0], *call[1:])
+        assert frozen.offset is output and not frozen.reverse(image(4, 2, 3))[0].any()
+
+
+def test_what_mixes_examples_has_no_rule() -> None:
     a, b = live(image(2, 3), image(2, 3))
-    with pytest.raises(NoRule, match="depend"):
-        freeze(aten.div.Tensor, image(2, 3), b)
     with pytest.raises(NoRule, match="batch dimension"):
         freeze(aten.cat.default, [a, b], 0)
 

@@ -1,4 +1,4 @@
-"""Nearest, bilinear and bicubic resizing, up, down and to the same size."""
+"""Resizing by every mode, up, down and to the same size, of lines, images and volumes."""
 
 from typing import Any
 
@@ -29,3 +29,27 @@ def test_scale_factors(scales: list[float]) -> None:
 @pytest.mark.parametrize("target", [aten.upsample_bilinear2d.vec, aten.upsample_bicubic2d.vec])
 def test_smooth(target: Any, align: bool, size: list[int]) -> None:
     check_rule(target, *live(image(2, 2, 4, 5)), size, align, None)
+
+
+@pytest.mark.parametrize("size", [2, 5, 9])
+def test_lines(size: int) -> None:
+    x = live(image(2, 2, 5))
+    check_rule(aten.upsample_nearest1d.vec, *x, [size], None, tight=True)
+    check_rule(aten._upsample_nearest_exact1d.vec, *x, [size], None, tight=True)
+    check_rule(aten.upsample_linear1d.vec, *x, [size], False, None)
+
+
+@pytest.mark.parametrize("size", [[2, 5, 3], [3, 2, 4]])
+def test_volumes(size: list[int]) -> None:
+    x = live(image(1, 2, 3, 2, 4))
+    check_rule(aten.upsample_nearest3d.vec, *x, size, None, tight=True)
+    check_rule(aten._upsample_nearest_exact3d.vec, *x, size, None, tight=True)
+    check_rule(aten.upsample_trilinear3d.vec, *x, size, True, None)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_exact_and_anti_aliased(size: list[int]) -> None:
+    x = live(image(2, 2, 4, 5))
+    check_rule(aten._upsample_nearest_exact2d.vec, *x, size, None, tight=True)
+    check_rule(aten._upsample_bilinear2d_aa.vec, *x, size, False, None)
+    check_rule(aten._upsample_bicubic2d_aa.vec, *x, size, False, None)

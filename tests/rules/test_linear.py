@@ -1,4 +1,4 @@
-"""Products with constant matrices."""
+"""Fully connected layers."""
 
 import pytest
 import torch
@@ -15,20 +15,13 @@ def test_linear(shape: tuple[int, ...], bias: torch.Tensor | None) -> None:
     check_rule(aten.linear.default, *live(image(*shape)), image(4, 5), bias, tight=True)
 
 
-def test_matrix_products() -> None:
-    check_rule(aten.mm.default, *live(image(2, 5)), image(5, 4), tight=True)
-    check_rule(aten.matmul.default, *live(image(2, 3, 5)), image(5, 4), tight=True)
+def test_addmm() -> None:
     check_rule(aten.addmm.default, image(4), *live(image(2, 5)), image(5, 4), tight=True)
 
 
 def test_what_is_not_linear_has_no_rule() -> None:
     a, b = live(image(2, 5), image(5, 5))
-    with pytest.raises(NoRule, match="constant matrix on the right"):
-        freeze(aten.matmul.default, a, b)
     with pytest.raises(NoRule, match="weight of a linear layer"):
         freeze(aten.linear.default, a, b)
     with pytest.raises(NoRule, match="alpha or beta"):
         freeze(aten.addmm.default, image(5), a, image(5, 5), beta=2)
-    for target in (aten.mm.default, aten.matmul.default):
-        with pytest.raises(NoRule):
-            freeze(target, image(3, 2), a)

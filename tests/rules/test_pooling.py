@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fwdkern.rules.pooling import adaptive_max_pool2d
+from fwdkern.rules.pooling import adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d
 from tests.rules.jacobian import check_rule, freeze, image, integers, live
 
 aten = torch.ops.aten
@@ -41,6 +41,31 @@ def test_adaptive_pools(height: int, width: int, rows: int, columns: int) -> Non
     x = live(image(2, 2, height, width))
     check_rule(aten.adaptive_avg_pool2d.default, *x, [rows, columns], tight=True)
     check_rule(adaptive_max_pool2d, *x, [rows, columns])
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_pools_of_lines_and_volumes(data: st.DataObject) -> None:
+    rank = data.draw(st.sampled_from([1, 3]))
+    numbers = st.lists(st.integers(1, 3), min_size=rank, max_size=rank)
+    kernel, stride, dilation = data.draw(numbers), data.draw(numbers), data.draw(numbers)
+    padding = [data.draw(st.integers(0, k // 2)) for k in kernel]
+    size = [d * (k - 1) + 1 + data.draw(st.integers(0, 2)) for k, d in zip(kernel, dilation, strict=True)]
+    make = data.draw(st.sampled_from([image, integers]))
+    x = live(make(1, 2, *size, seed=data.draw(st.integers(0, 1000))))
+    most, mean = [(aten.max_pool1d, aten.avg_pool1d), (aten.max_pool3d, aten.avg_pool3d)][rank // 3]
+    ceil_mode = data.draw(st.booleans())
+    check_rule(most.default, *x, kernel, stride, padding, dilation, ceil_mode)
+    check_rule(mean.default, *x, kernel, stride, padding, ceil_mode, data.draw(st.booleans()), tight=True)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_adaptive_pools_of_lines_and_volumes(size: int) -> None:
+    line, volume = live(image(2, 2, 4)), live(image(1, 2, 3, 4, 2))
+    check_rule(aten.adaptive_avg_pool1d.default, *line, [size], tight=True)
+    check_rule(adaptive_max_pool1d, *line, [size])
+    check_rule(aten.adaptive_avg_pool3d.default, *volume, [size, 2, 1], tight=True)
+    check_rule(adaptive_max_pool3d, *volume, [size, 2, 1])
 
 
 def test_defaults_are_those_of_torch() -> None:

@@ -1,0 +1,75 @@
+"""Where models fold other dimensions into the batch or move it, the captured graph keeps it first and alone."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fwdkern
+from fwdkern.errors import UnsupportedOperatorError
+from tests.oracle import assert_close, autograd
+
+
+class Function(nn.Module):
+    """A model made of one function and a matrix [6, 6]."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function, self.matrix = function, nn.Parameter(torch.linspace(-1, 1, 36).view(6, 6).sin())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, self.matrix)
+
+
+def _folded(x: Tensor, w: Tensor) -> Tensor:
+    """Into the batch and back, with a constant for each of what was folded."""
+    y = x.reshape(-1, 5, 6) @ w + w[:5]
+    return (y.view(x.shape[0], 4, 5, 6) * w[:4, :1, None]).view(-1, 5, 6).mean(1).view(x.shape[0], 4, 6).flatten(1)
+
+
+def _behind(x: Tensor, w: Tensor) -> Tensor:
+    """The batch behind other dimensions, and both as rows of one matrix."""
+    y = x.permute(1, 2, 0, 3)
+    rows = torch.addmm(w[0], y.reshape(-1, 6), w)
+    return rows.view(4, 5, x.shape[0], 6).relu().sum(0).transpose(0, 1).flatten(1)
+
+
+def _batched(x: Tensor, w: Tensor) -> Tensor:
+    """bmm and baddbmm with heads in the batch, and a constant mask of that size."""
+    y = x.view(-1, 5, 6)
+    mask = w[:4, :5].unsqueeze(1).expand(4, 5, 5).repeat(1, 1, 1)
+    scores = torch.baddbmm(mask[0], y, y.transpose(1, 2), beta=0.5, alpha=2.0)
+    return torch.bmm(scores.softmax(-1).detach(), y).view(-1, 4, 5, 6).flatten(1)
+
+
+@pytest.mark.parametrize("function", [_folded, _behind])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_linear_models(function: Callable[[Tensor, Tensor], Tensor], batch: int) -> None:
+    model = Function(function).double().eval().requires_grad_(False)
+    x = torch.randn(batch, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    net = fwdkern.fuse(model, x)
+    assert all(layer.shape[0] in (4, 5, 6, 20, 24, 30) for layer in net.layers)
+    expected = autograd(model, x)
+    for mode in ("forward", "reverse"):
+        found = net.attribute(x, "all", features="channels", bias="separate", mode=mode, strict=True)
+        assert_close(found.scores, expected.channels)
+        assert_close(found.bias, expected.bias)
+
+
+def test_heads_in_the_batch() -> None:
+    model = Function(_batched).double().eval().requires_grad_(False)
+    x = torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    net = fwdkern.fuse(model, x)
+    assert_close(net(x[:1]), model(x[:1]))
+    expected = autograd(model, x)  # its weights are detached
+    found = net.attribute(x, "all", features="channels", bias="separate", strict=True)
+    assert_close(found.scores, expected.channels)
+
+
+def test_what_mixes_examples_is_refused() -> None:
+    model = Function(lambda x, w: (x.flatten(1)[:, :6] @ w).cumsum(0)).double().eval()
+    x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    net = fwdkern.fuse(model, x)
+    with pytest.raises(UnsupportedOperatorError):
+        net.attribute(x, 0)

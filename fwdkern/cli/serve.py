@@ -85,7 +85,7 @@ def serve(
         tuple(allow_host or ()),
         offered,
         preprocessing,
-        Limits(memory=memory * MIB, seconds=seconds, sessions=sessions),
+        Limits(memory=memory * MIB, seconds=seconds, opening=seconds, sessions=sessions),
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
     )
     shown = f"[{host}]" if ":" in host else host

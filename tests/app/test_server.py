@@ -336,7 +336,8 @@ def test_a_killed_worker(server: Running) -> None:
 def test_sigterm_during_work(tmp_path: Path) -> None:
     with running(tmp_path / "server") as server:
         visitor = Visitor(server)
-            thread, answers = start_long_work(visitor, visitor.sample())
+        visitor.open()
+        thread, answers = start_long_work(visitor, visitor.sample())
         children = psutil.Process(server.process.pid).children(recursive=True)
         server.process.send_signal(signal.SIGTERM)
         thread.join(20)

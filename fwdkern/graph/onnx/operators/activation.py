@@ -97,13 +97,6 @@ def gelu(node: Node, x: Tensor) -> Tensor:
     return F.gelu(x, approximate=node.get("approximate", "none"))
 
 
-@operator("Swish")
-def swish(node: Node, x: Tensor) -> Tensor:
-    """x · sigmoid(alpha · x)."""
-    alpha = node.get("alpha", 1.0)
-    return F.silu(x) if alpha == 1 else x * torch.sigmoid(x * alpha)
-
-
 @operator("Clip", plain=(1, 2))
 def clip(node: Node, x: Tensor, low: np.ndarray | None = None, high: np.ndarray | None = None) -> Tensor:
     """Between two constants."""
@@ -125,9 +118,15 @@ def log_softmax(node: Node, x: Tensor) -> Tensor:
     return torch.log_softmax(x, node.get("axis", -1))
 
 
-@operator("Identity", "Dropout")
-def identity(node: Node, x: Tensor, *unused: Tensor | None) -> Tensor:
-    """A dropout lets everything through in evaluation mode."""
-    if node.outputs > 1:
-        node.refuse("the mask of a dropout")
+@operator("Identity")
+def identity(node: Node, x: Tensor) -> Tensor:
+    """The same."""
+    return x
+
+
+@operator("Dropout", plain=(1, 2))
+def dropout(node: Node, x: Tensor, ratio: np.ndarray | None = None, training: np.ndarray | None = None) -> Tensor:
+    """Lets everything through in evaluation mode."""
+    if node.outputs > 1 or (training is not None and training.item()):
+        node.refuse("training_mode or the mask (export the model in evaluation mode)")
     return x

@@ -30,6 +30,11 @@ def resize(
     if not 1 <= spatial <= 3 or length[1] != x.shape[1] or by[0] != 1:
         node.refuse("a change of the batch or of the channels")
     given, target = by[2:], length[2:]
+    exact = (sizes is not None and bool(sizes.size)) or all(
+        t == have * scale for t, have, scale in zip(target, x.shape[2:], given, strict=True)
+    )
+    if where == "align_corners" and not exact:
+        node.refuse(f"coordinate_transformation_mode={where} with a scale that gives no whole size")
     if mode == "nearest":
         return _nearest(node, x, where, given, target)
     if mode == "linear":
@@ -44,8 +49,7 @@ def resize(
         node.refuse(f"mode={mode} with coordinate_transformation_mode={where}")
     if where == "align_corners":
         return F.interpolate(x, target, mode=kind, align_corners=True)
-    exact = all(t == have * scale for t, have, scale in zip(target, x.shape[2:], given, strict=True))
-    if exact or (sizes is not None and sizes.size):
+    if exact:
         return F.interpolate(x, target, mode=kind, align_corners=False)
     return F.interpolate(x, scale_factor=given, mode=kind, align_corners=False, recompute_scale_factor=False)
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ MOST_NODES = 100_000
 _STANDARD = ("", "ai.onnx")
 
 
-def is_onnx(name: object) -> bool:
+def is_onnx(name: object) -> TypeGuard[str | Path]:
     """Whether this names an ONNX file."""
     return isinstance(name, (str, Path)) and str(name).lower().endswith(".onnx")
 
@@ -330,7 +330,7 @@ def _open_batch(network: OnnxNetwork) -> None:
     if fixed is None or not network.spec.dtype.is_floating_point:
         return
     random = torch.Generator().manual_seed(1)
-    pair = torch.rand((2 * fixed, *network.spec.shape[1:]), generator=random).to(network.spec.dtype)
+    pair = torch.rand((2 * fixed, *example_input(network).shape[1:]), generator=random).to(network.spec.dtype)
     with torch.no_grad():
         apart = [network(part) for part in pair.split(fixed)]
         reshapes = [step for step in network.steps if _keeps_batch(step, fixed)]

@@ -14,7 +14,7 @@ def _register(kind: str, function: Callable[[Tensor], Tensor]) -> None:
     operator(kind)(lambda node, x: function(x))
 
 
-for _kind, _function in {
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "Relu": F.relu,
     "Sigmoid": torch.sigmoid,
     "Tanh": torch.tanh,
@@ -35,7 +35,8 @@ for _kind, _function in {
     "Ceil": torch.ceil,
     "Round": torch.round,
     "Sign": torch.sign,
-}.items():
+}
+for _kind, _function in _FUNCTIONS.items():
     _register(_kind, _function)
 
 
@@ -100,10 +101,12 @@ def gelu(node: Node, x: Tensor) -> Tensor:
 @operator("Clip", plain=(1, 2))
 def clip(node: Node, x: Tensor, low: np.ndarray | None = None, high: np.ndarray | None = None) -> Tensor:
     """Between two constants."""
-    bounds = [None if bound is None else bound.item() for bound in (low, high)]
-    if x.is_floating_point() and None not in bounds and bounds[0] <= bounds[1]:  # type: ignore[operator]
-        return F.hardtanh(x, *bounds)
-    return torch.clamp(x, *bounds) if bounds != [None, None] else x
+    least, most = None if low is None else low.item(), None if high is None else high.item()
+    if least is None and most is None:
+        return x
+    if x.is_floating_point() and least is not None and most is not None and least <= most:
+        return F.hardtanh(x, least, most)
+    return torch.clamp(x, least, most)
 
 
 @operator("Softmax")

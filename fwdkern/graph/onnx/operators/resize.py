@@ -1,6 +1,7 @@
 """Interpolation in the ways that torch has too."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def _positions(node: Node, where: str, rounding: str, scale: float, size: int, h
         at = at * (have - 1) / (size - 1) if size > 1 else at * 0
     else:
         node.refuse(f"coordinate_transformation_mode={where}")
-    rules = {
+    rules: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "floor": np.floor,
         "ceil": np.ceil,
         "round_prefer_floor": lambda p: np.ceil(p - 0.5),

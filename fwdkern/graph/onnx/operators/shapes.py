@@ -71,7 +71,7 @@ def _register(kind: str, function: Callable[..., Any]) -> None:
     shape_operator(kind)(lambda node, *parts: _each(function, *parts))
 
 
-for _kind, _function in {
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Sqrt": lambda a: math.sqrt(a),
     "Pow": lambda a, b: a**b,
     "Equal": lambda a, b: bool(a == b),
@@ -80,7 +80,8 @@ for _kind, _function in {
     "Greater": lambda a, b: bool(a > b),
     "GreaterOrEqual": lambda a, b: bool(a >= b),
     "Not": lambda a: not a,
-}.items():
+}
+for _kind, _function in _FUNCTIONS.items():
     _register(_kind, _function)
 
 

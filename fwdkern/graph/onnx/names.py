@@ -38,7 +38,7 @@ def name_nodes(nodes: list[Any]) -> list[str]:
 def _scope(node: Any) -> str:
     """Path of the module that the node comes from, "" where nothing says so."""
     for entry in node.metadata_props:
-        if entry.key == "pkg.torch.onnx.name_scopes":
+        if entry.key == "pkg.torch.onnx.name_scopes" and isinstance(entry.value, str):
             found = re.findall(r"'([^']*)'", entry.value[: 20 * _LONGEST])
             return _clean(found[-2]) if len(found) > 1 else ""
     parts = [part for part in node.name[: 10 * _LONGEST].split("/") if part]

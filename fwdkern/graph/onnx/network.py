@@ -237,7 +237,7 @@ def example_input(model: OnnxNetwork) -> Tensor:
             f"the ONNX file's input {spec.name} is {model.shape_text() if spec.shape else 'of no declared shape'}: "
             "give example_inputs of the size that will be explained"
         )
-    shape = [1 if spec.shape[0] is None else spec.shape[0], *spec.shape[1:]]
+    shape = [1 if size is None else size for size in spec.shape]
     if spec.dtype.is_floating_point:
         return torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(spec.dtype)
     return torch.zeros(shape, dtype=spec.dtype)

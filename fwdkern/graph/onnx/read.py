@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fwdkern.graph.onnx.operators  # noqa: F401
 from fwdkern.errors import CaptureError, FwdkernError, InputError, UnsupportedOperatorError
+from fwdkern.graph.capture import quiet
 from fwdkern.graph.onnx.constants import MOST_ENTRIES, to_array, to_numbers, to_tensor
 from fwdkern.graph.onnx.functions import inline
 from fwdkern.graph.onnx.names import name_nodes
@@ -25,7 +26,7 @@ MOST_NODES = 100_000
 _STANDARD = ("", "ai.onnx")
 
 
-def is_onnx(name: object) -> bool:
+def is_onnx(name: object) -> TypeGuard[str | Path]:
     """Whether this names an ONNX file."""
     return isinstance(name, (str, Path)) and str(name).lower().endswith(".onnx")
 
@@ -63,6 +64,7 @@ def read_onnx(path: str | Path) -> OnnxNetwork:
 def _built(model: Any) -> OnnxNetwork:
     if not model.graph.node or not model.graph.output:
         raise InputError("this is not an ONNX file, or its graph is empty")
+    _refuse_bytes(model)
     opset = _opset(model)
     _refuse_external(model)
     _refuse_unknown(model)
@@ -87,6 +89,19 @@ def _all_nodes(model: Any) -> Iterator[Any]:
     yield from model.graph.node
     for function in model.functions:
         yield from function.node
+
+
+def _refuse_bytes(model: Any) -> None:
+    """Text that is not UTF-8 comes out of protobuf as bytes."""
+    texts = [value.name for part in (model.graph.input, model.graph.output, model.graph.initializer) for value in part]
+    for node in _all_nodes(model):
+        texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        texts += [attribute.name for attribute in node.attribute]
+    for function in model.functions:
+        texts += [function.name, function.domain]
+    wrong = next((text for text in texts if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise InputError(f"the file is damaged: the name {wrong[:80]!r} is not text")
 
 
 def _refuse_external(model: Any) -> None:
@@ -137,6 +152,10 @@ def _check(model: Any) -> None:
 
     if len(model.graph.node) > MOST_NODES:
         raise InputError(f"the file has {len(model.graph.node)} nodes; at most {MOST_NODES} are read")
+    # What files say about shapes behind the input is not used, and need not be there.
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # ValidationError, and protobuf's own for text that is not UTF-8
@@ -156,6 +175,8 @@ class _Builder:
         self.budget = 4 * MOST_ENTRIES
 
     def _input(self) -> InputSpec:
+        from onnx import TensorProto
+
         given = [value for value in self.graph.input if value.name not in self.constants]
         if len(given) != 1:
             raise InputError(
@@ -163,8 +184,8 @@ class _Builder:
                 "one input are read: export it with the others fixed"
             )
         tensor = given[0].type.tensor_type
-        if tensor.elem_type not in TYPES:
-            raise InputError(f"the input {given[0].name!r} is no tensor of numbers")
+        if tensor.elem_type not in TYPES or tensor.elem_type == TensorProto.BFLOAT16:
+            raise InputError(f"the input {given[0].name!r} is no tensor of numbers that are read")
         sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
         if not sizes or any(size is not None and size < 1 for size in sizes):
             raise InputError(f"the input {given[0].name!r} declares the shape {sizes}; a batch [B, ...] is read")
@@ -220,9 +241,9 @@ class _Builder:
         """Compute a node of constants, once it is known how large its result is."""
         inputs = [None] * len(node.input)
         with torch.no_grad():
-            with FakeTensorMode(allow_non_fake_inputs=True), Bounded():
-                _run_step(step, inputs)
-            results = _run_step(step, inputs)
+            with quiet(), FakeTensorMode(allow_non_fake_inputs=True), Bounded():
+                step(*inputs)
+            results = step(*inputs)
         for name, value in zip(node.output, results if isinstance(results, tuple) else (results,), strict=False):
             self.constants[name] = to_numbers(value) if isinstance(value, np.ndarray) else _numpy(value)
             self.budget -= self.constants[name].size
@@ -248,10 +269,6 @@ class _Builder:
                 zip(entries, name_nodes([node for node, _ in entries]), strict=True)
             )
         ]
-
-
-def _run_step(step: Step, inputs: list[Any]) -> Any:
-    return step(*inputs)
 
 
 def _numpy(value: Tensor) -> np.ndarray:
@@ -295,7 +312,7 @@ def _try_shapes(network: OnnxNetwork) -> None:
     """Run the network on shapes alone, which computes and allocates nothing."""
     example = example_input(network)
     try:
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode, Bounded():
+        with quiet(), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode, Bounded():
             network(mode.from_tensor(example))
     except FwdkernError:
         raise
@@ -313,7 +330,7 @@ def _open_batch(network: OnnxNetwork) -> None:
     if fixed is None or not network.spec.dtype.is_floating_point:
         return
     random = torch.Generator().manual_seed(1)
-    pair = torch.rand((2 * fixed, *network.spec.shape[1:]), generator=random).to(network.spec.dtype)
+    pair = torch.rand((2 * fixed, *example_input(network).shape[1:]), generator=random).to(network.spec.dtype)
     with torch.no_grad():
         apart = [network(part) for part in pair.split(fixed)]
         reshapes = [step for step in network.steps if _keeps_batch(step, fixed)]
@@ -325,7 +342,7 @@ def _open_batch(network: OnnxNetwork) -> None:
             together = network(pair)
             if _same(apart, together):
                 return
-        except CaptureError:
+        except FwdkernError:
             pass
         network.batch = fixed
         for step, old in zip(reshapes, before, strict=True):

@@ -14,7 +14,7 @@ def _register(kind: str, function: Callable[[Tensor], Tensor]) -> None:
     operator(kind)(lambda node, x: function(x))
 
 
-for _kind, _function in {
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "Relu": F.relu,
     "Sigmoid": torch.sigmoid,
     "Tanh": torch.tanh,
@@ -35,7 +35,8 @@ for _kind, _function in {
     "Ceil": torch.ceil,
     "Round": torch.round,
     "Sign": torch.sign,
-}.items():
+}
+for _kind, _function in _FUNCTIONS.items():
     _register(_kind, _function)
 
 
@@ -97,20 +98,15 @@ def gelu(node: Node, x: Tensor) -> Tensor:
     return F.gelu(x, approximate=node.get("approximate", "none"))
 
 
-@operator("Swish")
-def swish(node: Node, x: Tensor) -> Tensor:
-    """x · sigmoid(alpha · x)."""
-    alpha = node.get("alpha", 1.0)
-    return F.silu(x) if alpha == 1 else x * torch.sigmoid(x * alpha)
-
-
 @operator("Clip", plain=(1, 2))
 def clip(node: Node, x: Tensor, low: np.ndarray | None = None, high: np.ndarray | None = None) -> Tensor:
     """Between two constants."""
-    bounds = [None if bound is None else bound.item() for bound in (low, high)]
-    if x.is_floating_point() and None not in bounds and bounds[0] <= bounds[1]:  # type: ignore[operator]
-        return F.hardtanh(x, *bounds)
-    return torch.clamp(x, *bounds) if bounds != [None, None] else x
+    least, most = None if low is None else low.item(), None if high is None else high.item()
+    if least is None and most is None:
+        return x
+    if x.is_floating_point() and least is not None and most is not None and least <= most:
+        return F.hardtanh(x, least, most)
+    return torch.clamp(x, least, most)
 
 
 @operator("Softmax")
@@ -125,9 +121,15 @@ def log_softmax(node: Node, x: Tensor) -> Tensor:
     return torch.log_softmax(x, node.get("axis", -1))
 
 
-@operator("Identity", "Dropout")
-def identity(node: Node, x: Tensor, *unused: Tensor | None) -> Tensor:
-    """A dropout lets everything through in evaluation mode."""
-    if node.outputs > 1:
-        node.refuse("the mask of a dropout")
+@operator("Identity")
+def identity(node: Node, x: Tensor) -> Tensor:
+    """The same."""
+    return x
+
+
+@operator("Dropout", plain=(1, 2))
+def dropout(node: Node, x: Tensor, ratio: np.ndarray | None = None, training: np.ndarray | None = None) -> Tensor:
+    """Lets everything through in evaluation mode."""
+    if node.outputs > 1 or (training is not None and training.item()):
+        node.refuse("training_mode or the mask (export the model in evaluation mode)")
     return x

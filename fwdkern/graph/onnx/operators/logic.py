@@ -12,7 +12,7 @@ def _register(kind: str, function: Callable[..., Tensor]) -> None:
     operator(kind)(lambda node, *inputs: function(*inputs))
 
 
-for _kind, _function in {
+_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "Equal": torch.eq,
     "Greater": torch.gt,
     "GreaterOrEqual": torch.ge,
@@ -24,7 +24,8 @@ for _kind, _function in {
     "Not": torch.logical_not,
     "Where": torch.where,
     "IsNaN": torch.isnan,
-}.items():
+}
+for _kind, _function in _FUNCTIONS.items():
     _register(_kind, _function)
 
 # By the numbers of TensorProto.DataType.

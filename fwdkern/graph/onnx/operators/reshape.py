@@ -65,8 +65,15 @@ def unsqueeze(node: Node, x: Tensor, axes: np.ndarray | None = None) -> Tensor:
 
 @operator("Concat")
 def concat(node: Node, *parts: Tensor) -> Tensor:
-    """Along one dimension."""
-    return torch.cat(parts, node.get("axis"))
+    """Along one dimension; a constant part made for a batch of 1 is part of every example."""
+    axis = node.get("axis")
+    batch = next((part.shape[0] for i, part in enumerate(parts) if i not in node.constant), 1)
+    if node.constant and axis % parts[0].dim():
+        parts = tuple(
+            part.expand(batch, *part.shape[1:]) if i in node.constant and part.shape[0] == 1 else part
+            for i, part in enumerate(parts)
+        )
+    return torch.cat(parts, axis)
 
 
 @operator("Split", plain=(1,))

@@ -1,6 +1,7 @@
 """Interpolation in the ways that torch has too."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,11 @@ def resize(
     if not 1 <= spatial <= 3 or length[1] != x.shape[1] or by[0] != 1:
         node.refuse("a change of the batch or of the channels")
     given, target = by[2:], length[2:]
+    exact = (sizes is not None and bool(sizes.size)) or all(
+        t == have * scale for t, have, scale in zip(target, x.shape[2:], given, strict=True)
+    )
+    if where == "align_corners" and not exact:
+        node.refuse(f"coordinate_transformation_mode={where} with a scale that gives no whole size")
     if mode == "nearest":
         return _nearest(node, x, where, given, target)
     if mode == "linear":
@@ -44,8 +50,7 @@ def resize(
         node.refuse(f"mode={mode} with coordinate_transformation_mode={where}")
     if where == "align_corners":
         return F.interpolate(x, target, mode=kind, align_corners=True)
-    exact = all(t == have * scale for t, have, scale in zip(target, x.shape[2:], given, strict=True))
-    if exact or (sizes is not None and sizes.size):
+    if exact:
         return F.interpolate(x, target, mode=kind, align_corners=False)
     return F.interpolate(x, scale_factor=given, mode=kind, align_corners=False, recompute_scale_factor=False)
 
@@ -103,7 +108,7 @@ def _positions(node: Node, where: str, rounding: str, scale: float, size: int, h
         at = at * (have - 1) / (size - 1) if size > 1 else at * 0
     else:
         node.refuse(f"coordinate_transformation_mode={where}")
-    rules = {
+    rules: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "floor": np.floor,
         "ceil": np.ceil,
         "round_prefer_floor": lambda p: np.ceil(p - 0.5),

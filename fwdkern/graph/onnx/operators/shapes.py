@@ -1,5 +1,7 @@
 """Shapes: they are made from tensors, computed with as arrays of numbers, and turned back into tensors."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,7 +56,33 @@ def _along(node: Node, axes: np.ndarray | None) -> list[int]:
 shape_operator("Add")(lambda node, a, b: a + b)
 shape_operator("Sub")(lambda node, a, b: a - b)
 shape_operator("Mul")(lambda node, a, b: a * b)
+shape_operator("Neg")(lambda node, x: -x)
 shape_operator("Identity")(lambda node, x: x)
+
+
+def _each(function: Callable[..., Any], *parts: np.ndarray) -> np.ndarray:
+    """A function of numbers, entry by entry."""
+    whole = np.broadcast_arrays(*parts)
+    flat = zip(*(part.reshape(-1) for part in whole), strict=True)
+    return array(np.array([function(*values) for values in flat], dtype=object).reshape(whole[0].shape))
+
+
+def _register(kind: str, function: Callable[..., Any]) -> None:
+    shape_operator(kind)(lambda node, *parts: _each(function, *parts))
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "Sqrt": lambda a: math.sqrt(a),
+    "Pow": lambda a, b: a**b,
+    "Equal": lambda a, b: bool(a == b),
+    "Less": lambda a, b: bool(a < b),
+    "LessOrEqual": lambda a, b: bool(a <= b),
+    "Greater": lambda a, b: bool(a > b),
+    "GreaterOrEqual": lambda a, b: bool(a >= b),
+    "Not": lambda a: not a,
+}
+for _kind, _function in _FUNCTIONS.items():
+    _register(_kind, _function)
 
 
 @shape_operator("Div")
@@ -79,7 +107,7 @@ def shape_slice(
     """Some of the sizes."""
     step = int(more[1].reshape(-1)[0]) if len(more) > 1 and more[1] is not None else 1
     if x.ndim != 1 or step == 0:
-        node.refuse("a slice of shapes that is not along one dimension")
+        raise NotImplementedError
     return x[slice(int(starts.reshape(-1)[0]), int(ends.reshape(-1)[0]), step)]
 
 
@@ -125,13 +153,6 @@ def shape_product(node: Node, x: np.ndarray, axes: np.ndarray | None = None) -> 
     return array([product] if node.get("keepdims", 1) else product)
 
 
-@shape_operator("Equal")
-def shape_equal(node: Node, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Where sizes agree."""
-    a, b = np.broadcast_arrays(a, b)
-    return array(np.array([bool(p == q) for p, q in zip(a.reshape(-1), b.reshape(-1), strict=True)]).reshape(a.shape))
-
-
 @shape_operator("Where")
 def shape_where(node: Node, chosen: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """One size or the other."""
@@ -145,6 +166,34 @@ def shape_constant(node: Node, sizes: np.ndarray) -> np.ndarray:
     if any(not 0 <= size <= _LONGEST for size in wanted) or np.prod(wanted) > _LONGEST:
         raise NotImplementedError
     return array(np.full(wanted, node.get("value", np.zeros(1, np.float32)).reshape(-1)[0].item(), dtype=object))
+
+
+@shape_operator("Range")
+def shape_range(node: Node, *numbers: np.ndarray) -> np.ndarray:
+    """A short run of whole numbers; long ones are made as tensors."""
+    start, limit, delta = (part.item() for part in numbers)
+    if not all(isinstance(value, int) for value in (start, limit, delta)):
+        raise NotImplementedError
+    if delta == 0 or abs((limit - start) / delta) > _LONGEST:
+        raise NotImplementedError
+    return array(list(range(start, limit, delta)))
+
+
+@shape_operator("Mod")
+def shape_mod(node: Node, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """What is left of a division."""
+    if any(value == 0 for value in b.reshape(-1)):
+        node.refuse("a division of a size by 0")
+    return a % b
+
+
+@shape_operator("Expand")
+def shape_expand(node: Node, x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Copies of a number."""
+    wanted = np.broadcast_shapes(x.shape, tuple(int(size) for size in sizes.reshape(-1)))
+    if math.prod(wanted) > _LONGEST:
+        raise NotImplementedError
+    return array(np.broadcast_to(x, wanted))
 
 
 @shape_operator("Max")

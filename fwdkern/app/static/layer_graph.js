@@ -121,21 +121,24 @@ export class LayerGraph {
     if (i > 0) this.chosen(this.layers[i].name);
   }
 
+  // The layer of exactly this name, or else the next one whose name or operator holds the text.
   #findNext() {
     const wanted = this.find.value.trim().toLowerCase();
     if (!wanted) return;
     const count = this.layers.length;
-    for (let k = 1; k <= count; k++) {
+    const exact = this.layers.findIndex((layer) => layer.name.toLowerCase() === wanted);
+    let found = exact === this.selected ? -1 : exact;
+    for (let k = 1; k <= count && found < 0; k++) {
       const i = (this.selected + k + count) % count;
-      const layer = this.layers[i];
-      if (`${layer.name} ${layer.operator}`.toLowerCase().includes(wanted)) {
-        this.selected = i;
-        this.#reveal();
-        this.#open(i);
-        return;
-      }
+      if (`${this.layers[i].name} ${this.layers[i].operator}`.toLowerCase().includes(wanted)) found = i;
     }
-    this.count.textContent = `No layer is called “${this.find.value}”.`;
+    if (found < 0) {
+      this.count.textContent = `No layer is called “${this.find.value}”.`;
+      return;
+    }
+    this.selected = found;
+    this.#reveal();
+    this.#open(found);
   }
 
   #reveal() {

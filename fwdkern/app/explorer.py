@@ -217,7 +217,8 @@ class Explorer:
     def _below(self, tape: Tape, step: int, flat: int, count: int = 12) -> dict[str, Any]:
         """The strongest contributing units one layer down."""
         shares = shares_below(tape, step, flat)
-        found, total, units = [], 0.0, 0
+        found: list[dict[str, Any]] = []
+        total, units = 0.0, 0
         for parent, part in shares.parts.items():
             total += float(part.double().sum())
             units += int(part.count_nonzero())

@@ -1,4 +1,4 @@
-"""What every request must pass before anything else: right host, same origin, token. And the headers of every answer."""
+"""What every request must pass first: right host, same origin, token. And the headers of every answer."""
 
 import hmac
 import ipaddress

@@ -54,7 +54,7 @@ def make(name: str, model: nn.Module, given: dict[str, Any], progress: Callable[
 
 
 def _parameters(name: str) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for parameter in inspect.signature(METHODS[name]).parameters.values():
         default = parameter.default
         if parameter.name == "layer":

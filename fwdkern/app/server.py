@@ -7,7 +7,7 @@ import importlib.util
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +18,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic import ValidationError
 
 from fwdkern.app import methods
 from fwdkern.app.guard import Guard, is_loopback, known_hosts
@@ -60,8 +61,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.token:
             raise InputError(
-                f"Others can reach a server that listens at {self.host}: give --token SECRET, which visitors must know, or "
-                "leave --host away to serve this machine alone."
+                f"Others can reach a server at {self.host}: give --token SECRET, which visitors must know, "
+                "or leave --host away to serve this machine alone."
             )
 
 
@@ -199,8 +200,8 @@ def _add_routes(app: FastAPI, settings: Settings, sessions: Sessions, cookie: st
         model = question(what)
         try:
             arguments = model.model_validate(asked).model_dump()
-        except ValueError as error:
-            raise InputError(f"{what}: {_first_problem(error)}") from None
+        except ValidationError as error:
+            raise InputError(f"{what}: {_first_problem(error.errors())}") from None
         return await _while_wanted(request, session.ask(what, identity, arguments), _TENSORS)
 
     @app.post("/api/cancel")
@@ -284,13 +285,10 @@ def _label(request: Request) -> str:
     return label_of(unquote(request.headers.get("x-file-name", "")))
 
 
-def _first_problem(error: ValueError) -> str:
-    errors = getattr(error, "errors", list)()
-    if not errors:
-        return str(error)
-    first = errors[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]
+def _first_problem(errors: Sequence[Any]) -> str:
+    """The first of pydantic's findings as a sentence."""
+    where = ".".join(str(part) for part in errors[0]["loc"])
+    return f"{where}: {errors[0]['msg']}" if where else str(errors[0]["msg"])
 
 
 async def _worker_error(request: Request, error: Exception) -> Response:
@@ -304,7 +302,7 @@ async def _input_error(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return JSONResponse({"error": _first_problem(error)}, 422)
+    return JSONResponse({"error": _first_problem(error.errors())}, 422)
 
 
 class _Server(uvicorn.Server):

@@ -120,7 +120,7 @@ def test_from_the_sample_to_the_files(page: Page, server: Running, tmp_path: Pat
     expected = net.attribute_units(examples().images[:1], "relu_2", unit)
     told = figures(page)
     assert float(told["value"]) == pytest.approx(float(expected.outputs), rel=1e-3)
-    assert "of the score" in told["share of the class"] and "rows" in told["receptive field"]
+    assert "% of the score" in told["share of the class"] and "rows" in told["receptive field"]
     assert page.locator("#unit .frame").is_visible()
 
     array = np.load(saved(page, ".npy", tmp_path))
@@ -316,7 +316,7 @@ def test_clicks_on_squeezenet(browser: BrowserContext, tmp_path: Path, capsys: p
             page.get_by_role("checkbox", name=name, exact=True).check()
         for name in ("fwdkern", "gradcam", "gradcam\\+\\+", "input-x-gradient"):
             page.wait_for_selector(f"#map-{name} canvas")
-        for layer in ("features.9", "features.6"):
+        for layer in ("features.9.cat", "features.6.cat"):
             open_unit(page, layer)
             for step in range(4):
                 page.locator("#positions").press("ArrowRight" if step % 2 else "ArrowDown")
@@ -324,7 +324,9 @@ def test_clicks_on_squeezenet(browser: BrowserContext, tmp_path: Path, capsys: p
                 page.locator("#positions").press("Enter")
                 expect(page.locator("#unit-name")).not_to_have_text(before)
         times = page.evaluate("performance.getEntriesByName('click to map').map((entry) => entry.duration)")
-        page.screenshot(path=_SCREENSHOTS / "squeezenet-1280-light.png", full_page=True)
+        page.set_viewport_size({"width": 1280, "height": 1700})
+        page.evaluate("scrollTo(0, 0)")
+        page.screenshot(path=_SCREENSHOTS / "squeezenet-1280-light.png")
     with capsys.disabled():
         print(
             f"\nSqueezeNet 1.1 at 224²: a click answered within {statistics.median(times):.0f} ms (median of "

@@ -188,11 +188,11 @@ def test_demo_writes_three_pictures_and_says_where(tmp_path: Path) -> None:
     assert re.search(r"Done in \d+\.\d s; the pictures are in .*demo\. Largest relative completeness error", stdout)
 
 
-@pytest.mark.parametrize("command", ["", "explain", "units", "layers", "info", "demo"])
+@pytest.mark.parametrize("command", ["", "explain", "units", "layers", "info", "demo", "serve"])
 def test_help_of_every_command(command: str) -> None:
     stdout = run_well(*command.split(), "--help")
     assert "Usage" in stdout
-    if command in ("", "explain", "units", "layers"):
+    if command in ("", "explain", "units", "layers", "serve"):
         assert f"fwdkern {command or 'demo'}" in stdout
 
 

@@ -2,7 +2,7 @@
 
 import * as colours from "./colours.js";
 import { element } from "./dom.js";
-import { number, percent, shape, signed } from "./format.js";
+import { number, ofScore, shape, signed } from "./format.js";
 
 const SORTS = { relevance: "relevance to the class", activation: "activation", number: "number" };
 
@@ -48,12 +48,15 @@ export class ChannelsPanel {
     const strongest = colours.limit(arrays.maps.data);
     this.grid.classList.toggle("wide", height === 1 && width > 1);
     this.grid.classList.toggle("single", height * width === 1);
+    const shares = arrays.relevance?.data;
+    const most = shares ? Math.max(...shares.map(Math.abs)) : 0;
+    const told = (share) => (classScore && ofScore(most, classScore) ? ofScore(share, classScore) : signed(share));
     const cells = [];
     for (let k = 0; k < count; k++) {
       const channel = arrays.channel.data[k];
       const canvas = element("canvas", { "aria-hidden": "true" });
       colours.paint(canvas, arrays.maps.data.subarray(k * height * width, (k + 1) * height * width), height, width, strongest);
-      const share = arrays.relevance && classScore ? percent(arrays.relevance.data[k] / classScore) : "";
+      const share = shares ? told(shares[k]) : "";
       const label = `Channel ${channel}, largest value ${number(arrays.activation.data[k])}${share ? `, ${share} of the class score` : ""}`;
       const cell = element("button", { type: "button", class: "cell", "aria-label": label, title: label },
         canvas, element("span", {}, `#${channel}`), element("span", { class: "share" }, share || number(arrays.activation.data[k])));

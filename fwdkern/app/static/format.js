@@ -4,7 +4,7 @@ export function number(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   const text = size >= 1e5 || size < 1e-3 ? value.toExponential(1) : value.toPrecision(4).replace(/\.?0+$/, "");
-  return text.replace("-", "−");
+  return text.replaceAll("-", "−");
 }
 
 export function signed(value) {
@@ -15,6 +15,11 @@ export function percent(part) {
   const value = 100 * part;
   if (value !== 0 && Math.abs(value) < 0.1) return value > 0 ? "< 0.1 %" : "> −0.1 %";
   return `${value.toFixed(Math.abs(value) >= 10 || value === 0 ? 0 : 1).replace("-", "−")} %`;
+}
+
+// A share of a score: in percent unless the score is so near zero that percents say nothing.
+export function ofScore(share, score) {
+  return score && Math.abs(share) <= 2 * Math.abs(score) ? percent(share / score) : null;
 }
 
 export function shape(sizes) {

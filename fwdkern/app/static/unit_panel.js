@@ -2,7 +2,7 @@
 
 import { download } from "./download.js";
 import { element } from "./dom.js";
-import { number, percent, signed } from "./format.js";
+import { number, ofScore, signed } from "./format.js";
 import { mapView } from "./map_view.js";
 import * as npy from "./npy.js";
 import * as safetensors from "./safetensors.js";
@@ -37,8 +37,9 @@ export class UnitPanel {
     this.trail = here >= 0 ? this.trail.slice(0, here + 1) : [...this.trail, about].slice(-12);
     const [y0, x0, y1, x1] = about.field;
     const sees = input.tokens ? `words ${x0 + 1} to ${x1}` : `rows ${y0} to ${y1 - 1}, columns ${x0} to ${x1 - 1}`;
-    const share = about.share === null ? "not known" : `${signed(about.share)}`
-      + (about.classScore ? `, ${percent(about.share / about.classScore)} of the score ${number(about.classScore)}` : "");
+    const part = about.share === null ? null : ofScore(about.share, about.classScore);
+    const share = about.share === null ? "not known"
+      : `${signed(about.share)}${part ? `, ${part}` : ""} of the score ${number(about.classScore)}`;
     this.#show(name(about), `${about.layer}-${about.index.join("-")}`, answer, input, input.tokens ? null : about.field, [
       ["value", number(about.value)], ["of which biases", number(about.bias)],
       ["completeness error", number(Math.abs(about.delta))], ["share of the class", share],

@@ -3,6 +3,7 @@
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ class Explorer:
         self.net = fwdkern.fuse(self.opened.model, self.opened.example())
         self._tapes: OrderedDict[str, Tape] = OrderedDict()
         self._shares: dict[tuple[str, int, str], Tensor | str] = {}
+        self._opened: tuple[Tape, int] | None = None  # the layer whose channels were shown last
         self._reasons = _unexplained(self.net.tape(self.opened.example()))
 
     def prepare(self, preprocessing: Preprocessing) -> None:
@@ -137,6 +139,7 @@ class Explorer:
         value = tape.steps[step].value[0]
         grid = Grid(tuple(value.shape))
         maps = grid.arrange(value)
+        self._opened = tape, step
         activation = maps.flatten(1).amax(1)
         shares = self._class_shares(source, tape, name, target)
         relevance = None if isinstance(shares, str) else grid.arrange(shares).flatten(1).sum(1)
@@ -214,6 +217,13 @@ class Explorer:
             "below": self._below(tape, step, flat),
         }
 
+    def work_ahead(self) -> None:
+        """While nothing is asked: find where the units of the layer look that is being looked at."""
+        if self._opened is not None:
+            with suppress(FwdkernError):  # told when it is asked for
+                _boxes(*self._opened)
+            self._opened = None
+
     def _below(self, tape: Tape, step: int, flat: int, count: int = 12) -> dict[str, Any]:
         """The strongest contributing units one layer down."""
         shares = shares_below(tape, step, flat)
@@ -255,10 +265,7 @@ class Explorer:
 
     def _field(self, tape: Tape, step: int, units: Units) -> list[int]:
         """y0, x0, y1, x1."""
-        key = ("boxes", step, tape.input.device)
-        if key not in tape.geometry:
-            tape.geometry[key] = receptive_boxes(tape, [step])[step][:, :1]
-        return [int(side) for side in union_boxes(units, tape.geometry[key])[:, 0]]
+        return [int(side) for side in union_boxes(units, _boxes(tape, step))[:, 0]]
 
     def _tape(self, source: InputSource) -> Tape:
         if source.identity not in self._tapes:
@@ -344,6 +351,14 @@ class _ChannelSum(Units):
         mask = torch.zeros(self.shape, dtype=torch.bool)
         mask[int(self.index[0, 0])] = True
         return mask.flatten()
+
+
+def _boxes(tape: Tape, step: int) -> Tensor:
+    """Receptive fields of all units of a step, as `receptive_boxes` gives them; they depend on shapes alone."""
+    key = ("boxes", step, tape.input.device)
+    if key not in tape.geometry:
+        tape.geometry[key] = receptive_boxes(tape, [step])[step][:, :1]
+    return tape.geometry[key]
 
 
 def _options() -> Options:

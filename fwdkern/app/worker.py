@@ -71,6 +71,8 @@ def main(connection: Connection, memory: int, seconds: float, pixels: int, threa
             current.request = None
             letter, rest = b"C", b""
         _send(connection, letter, request["id"], rest)
+        if requests.empty() and desk.explorer is not None:
+            desk.explorer.work_ahead()
 
 
 def _receive(connection: Connection, requests: "queue.Queue[dict[str, Any]]", current: _Current) -> None:

@@ -131,8 +131,9 @@ def max_pool_nd(call: Call) -> Frozen:
     if rank == 3:
         call.output, index = aten.max_pool3d_with_indices(x, *window, ceil_mode)
         return Winner(index, x.shape, window)
-    call.output, flat = freeze_max_pool2d(x.unsqueeze(-2), *_lifted(window), ceil_mode)
-    call.output = call.output.squeeze(-2)
+    kernel, stride, padding, dilation = lifted(window)
+    output, flat = freeze_max_pool2d(x.unsqueeze(-2), kernel, stride, padding, dilation, ceil_mode)
+    call.output = output.squeeze(-2)
     return Winner(flat.index.squeeze(-2), x.shape, window)
 
 
@@ -181,7 +182,7 @@ class AveragePool(Frozen):
     ) -> None:
         self.in_shape, self.out_size, self.window, self.rest = in_shape, out_size, window, rest
         self.lines = len(out_size) == 1
-        self._arguments = (*(_lifted(window) if self.lines else window), *rest)
+        self._arguments = (*(lifted(window) if self.lines else window), *rest)
         self._pool, self._transpose = (
             (aten.avg_pool3d, aten.avg_pool3d_backward)
             if len(out_size) == 3
@@ -209,7 +210,7 @@ def _on_images(x: Tensor, lines: bool, operator: Callable[[Tensor], Tensor]) -> 
     return operator(x.unsqueeze(-2)).squeeze(-2) if lines else operator(x)
 
 
-def _lifted(window: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+def lifted(window: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
     """A window of lines (kernel, stride, padding, dilation) as one of images that are one row high."""
     neutral = (1, 1, 0, 1)
     return tuple((one, *part) for one, part in zip(neutral, window, strict=False))

@@ -145,6 +145,13 @@ class FusedModel(nn.Module):
             + f". net.layers lists all {len(network.layers)}"
         )
 
+    def obstacles(self, inputs: Tensor) -> dict[str, tuple[str, ...]]:
+        """What cannot be explained at these inputs: by the name of each such layer, the layers without a rule that it
+        depends on, which may be itself."""
+        tape, _ = self._record(inputs, "ieee")
+        pairs = zip(tape.steps, tape.obstacles(), strict=True)
+        return {step.name: behind for step, behind in pairs if behind}
+
     def report(self) -> str:
         """What was swapped, folded and left, and which backend serves each op where the weights are, as text."""
         reference = next(iter(self.network.parameters()), torch.empty(0))

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils._pytree import tree_unflatten
 
 from fwdkern.errors import CaptureError
@@ -129,7 +130,7 @@ def build_network(model: nn.Module, example: Tensor) -> Network:
             Layer(
                 names[node],
                 operator_name(node.target) + ("+batch_norm" if node in folded else ""),
-                tuple(int(size) for size in node.meta["val"].shape[1:]),
+                _shape(node),
                 tuple(dict.fromkeys(names[p] for p in node.all_input_nodes if p in live and p in names)),
                 found[0] if (found := find_rule(node.target)) else None,
             )
@@ -154,6 +155,17 @@ def build_network(model: nn.Module, example: Tensor) -> Network:
     layers = [replace(layer, module=swapped.get(layer.name, "")) for layer in layers]
     layers = [_explained_below(layer) if layer.name == returned else layer for layer in layers]
     return Network(module, layers, aliases, absorbed, returned, captured, constants, vocabulary, sequence)
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    """The shape of a node's value without the batch."""
+    try:
+        return tuple(int(size) for size in node.meta["val"].shape[1:])
+    except GuardOnDataDependentSymNode:
+        raise CaptureError(
+            f"the shape of the output of node {node.name} ({node.target}) in {enclosing_path(node)} depends on values: "
+            "a bool index or repeat counts in a tensor. Use integer indices, or torch.where"
+        ) from None
 
 
 def _source(module: fx.GraphModule) -> fx.Node:

@@ -16,6 +16,7 @@ from fwdkern.ops.row_program import CompiledPass
 from tests import data as real
 from tests.engine.rows.drawn import Drawn, image_networks, vector_networks
 from tests.engine.rows.networks import NAMED, named
+from tests.frozen_coefficients import FrozenCoefficients
 from tests.networks.families import randomise
 from tests.oracle import assert_close, autograd
 
@@ -147,7 +148,8 @@ def fused_squeezenet() -> tuple[FusedModel, Tensor]:
 @pytest.mark.usefixtures("bands")
 def test_named_networks(name: str, mode: str) -> None:
     net, x = fused(name)
-    expected = autograd(net, x)
+    with FrozenCoefficients():
+        expected = autograd(named(name)[0], x)
     last = net.layers[-1].name
     for units in ("all", "channels") if x.dim() > 2 and len(net.layer(last).shape) > 1 else ("all",):
         dense = net.attribute_units(x, last, units, backend="torch", strict=True)

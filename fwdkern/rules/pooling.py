@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fwdkern.errors import UnsupportedOperatorError
 from fwdkern.ops.max_pool import Window, fits_bytes, max_pool, max_unpool, winner_index
 from fwdkern.rules.frozen import Frozen, fold
 from fwdkern.rules.reach import window_max
@@ -96,6 +97,11 @@ def freeze_max_pool2d(
     window = (_two(kernel), _two(stride), _two(padding), _two(dilation))
     if not fits_bytes(window):
         output, index = aten.max_pool2d_with_indices(x, *window, ceil_mode)
+        if max(window[3]) > 1 and output.isneginf().any():
+            raise UnsupportedOperatorError(
+                f"a window of a max pool with kernel {window[0]}, padding {window[2]} and dilation {window[3]} lies in "
+                f"the padding of an input of {list(x.shape)} alone: its maximum, −inf, is of no pixel; enlarge it"
+            )
         return output, Winner(index, x.shape, window)
     output, place = max_pool(x, window, ceil_mode)
     # What follows runs in the memory format that it has in the model, and so rounds alike.

@@ -96,9 +96,11 @@ def index(call: Call) -> Frozen:
     # A mask counts as the indices of what it holds.
     indices = [part for i in given for part in ([None] if i is None else _numbers(i))]
     places = [place for place, i in enumerate(indices) if i is not None]
-    if places == [0, 1] and indices[0].equal(torch.arange(len(x), device=x.device)):
+    first, second = (*indices, None, None)[:2]
+    every = torch.arange(len(x), device=x.device)
+    if places == [0, 1] and first is not None and second is not None and first.equal(every):
         # One place of each example, such as a sentence's last token.
-        index = (indices[1] % x.shape[1]).view(-1, 1, *[1] * (x.dim() - 2)).expand(-1, 1, *x.shape[2:])
+        index = (second % x.shape[1]).view(-1, 1, *[1] * (x.dim() - 2)).expand(-1, 1, *x.shape[2:])
         return Picked(index, 1, False, x.shape)
     if places[0] == 0:
         raise NoRule("an index along the batch dimension mixes examples")

@@ -382,7 +382,7 @@ def test_parts_make_the_whole() -> None:
     count = parse_units("all", torch.empty(1, *net.layer(last).shape), last).count
     for layout in ("dense", "window"):
         whole = net.attribute_units(x, last, layout=layout, backend="cpu", mode="reverse")
-        parts = list(net.iter_units(x, last, memory=120_000, layout=layout, backend="cpu", mode="reverse"))
+        parts = list(net.iter_units(x, last, memory=130_000, layout=layout, backend="cpu", mode="reverse"))
         assert len(parts) > 1 and sum(len(part.units) for part in parts) == count
         if layout == "dense":
             assert_close(torch.cat([part.scores for part in parts], 1), whole.scores, TOLERANCE)

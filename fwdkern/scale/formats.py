@@ -95,7 +95,14 @@ def _read_parquet(folder: Path) -> dict[str, dict[str, Any]]:
             column = table[name].combine_chunks()
             if isinstance(column, arrow.ChunkedArray):
                 column = column.chunk(0)
-            tensors = isinstance(column, arrow.FixedShapeTensorArray)
-            columns[name] = column.to_numpy_ndarray() if tensors else np.array(column.to_pylist())
+            columns[name] = _numpy(column, arrow)
         found[path.stem.replace("~", "/")] = columns
     return found
+
+
+def _numpy(column: Any, arrow: Any) -> np.ndarray:
+    if isinstance(column, arrow.FixedShapeTensorArray):
+        return np.asarray(column.to_numpy_ndarray())
+    if arrow.types.is_string(column.type) or arrow.types.is_list(column.type):
+        return np.array(column.to_pylist())
+    return np.asarray(column.to_numpy(zero_copy_only=False))

@@ -59,7 +59,9 @@ def list_inputs(inputs: Sequence[str], columns: Columns = Columns()) -> list[Ite
         raise InputError("No input was given; name folders, globs, .tar or .parquet files.")
     files = [file for name in inputs for file in _files(name)]
     with ThreadPoolExecutor(_LISTERS) as pool:
-        items = [item for part in pool.map(lambda file: list(_items(file[0], file[1], columns)), files) for item in part]
+        items = [
+            item for part in pool.map(lambda file: list(_items(file[0], file[1], columns)), files) for item in part
+        ]
     if not items:
         raise InputError(f"There is no picture in {', '.join(inputs)}; expected {', '.join(_PICTURES)} files.")
     items.sort(key=lambda item: item.key)

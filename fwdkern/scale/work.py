@@ -135,20 +135,24 @@ class Engine:
         return {layer: self._of_layer(inputs, layer) for layer in work.layers}
 
     def _of_classes(self, pixels: Tensor, inputs: Tensor) -> Table:
-        scores = self.net(inputs)
-        target = self._target(scores)  # [B, K]
-        table = {"target": target, "output": scores.gather(1, target)}
         if self._saliency is not None:
+            scores = self.net(inputs)
+            target = self._target(scores)  # [B, K]
             maps = torch.stack([self._saliency.attribute(inputs, one) for one in target.T.contiguous()], 1)
             side = _patch(self.work.features)
             kept = maps if side is None else F.avg_pool2d(maps, side, ceil_mode=True)
+            table = {"target": target, "output": scores.gather(1, target)}
         else:
-            result = self._attribute(inputs, target)
-            table["delta"], table["bias"] = result.delta, result.bias
-            maps = kept = self._laid_out(result, inputs)
+            work = self.work
+            # The top class costs no pass of its own.
+            asked = None if not work.target and work.top == 1 else self._target(self.net(inputs))
+            result = self.net.attribute(inputs, asked, self._features(inputs), work.bias, work.mode, work.backend)
+            target, maps = result.units, self._laid_out(result, inputs)
+            kept = maps
+            table = {"target": target, "output": result.outputs, "delta": result.delta, "bias": result.bias}
         table |= self._kept_maps(kept)
         if self.work.metrics:
-            table |= self._measured(pixels, maps[:, 0], target[:, 0], scores)
+            table |= self._measured(pixels, maps[:, 0], target[:, 0])
         return _arrays(table)
 
     def _of_layer(self, inputs: Tensor, layer: str) -> Table:
@@ -189,10 +193,6 @@ class Engine:
             raise InputError("A map holds numbers that float16 cannot: ask for float32.")
         return {"map": kept}
 
-    def _attribute(self, inputs: Tensor, target: Tensor) -> Relevance:
-        work = self.work
-        return self.net.attribute(inputs, target, self._features(inputs), work.bias, work.mode, work.backend)
-
     def _target(self, scores: Tensor) -> Tensor:
         """Classes ``[B, K]``."""
         if self.work.target == "all":
@@ -216,10 +216,10 @@ class Engine:
         rows, columns = (-(-length // side) for length in inputs.shape[2:])
         return result.scores.view(*result.scores.shape[:2], rows, columns)
 
-    def _measured(self, pixels: Tensor, maps: Tensor, target: Tensor, scores: Tensor) -> dict[str, Tensor]:
+    def _measured(self, pixels: Tensor, maps: Tensor, target: Tensor) -> dict[str, Tensor]:
         found: dict[str, Metric] = {}
         normalise = self.preprocessing.normalise
-        masked = masked_scores(self.net, pixels, maps, target, normalise, outputs=scores)
+        masked = masked_scores(self.net, pixels, maps, target, normalise)
         for name in self.work.metrics:
             if name in (Measure.DROP, Measure.INCREASE):
                 change = (AverageDrop if name == Measure.DROP else AverageIncrease)("softmax")

@@ -11,6 +11,7 @@ from torch import Tensor
 from fwdkern.digits import examples
 from fwdkern.preprocessing import Preprocessing
 
+SHARD = 8
 DIGITS = Preprocessing(channels=1, crop=(64, 64))
 
 
@@ -39,8 +40,6 @@ def write_pictures(folder: Path, count: int, broken: tuple[int, ...] = ()) -> Pa
 def tensor(index: int) -> Tensor:
     """The model's input for one of them, [1, 1, 64, 64]."""
     return torch.from_numpy(levels(index)).float()[None, None] / 255
-
-
 
 
 def files(folder: Path) -> dict[str, bytes]:

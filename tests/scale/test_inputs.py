@@ -28,8 +28,8 @@ def parquet(path: Path, rows: list[dict], group: int = 2) -> Path:
     return path
 
 
-def contents(items: list, columns: Columns = Columns()) -> dict[str, bytes | OSError]:
-    return {item.key: data for item, data in read_items(items, columns)}
+def contents(items: list, columns: Columns | None = None) -> dict[str, bytes | OSError]:
+    return {item.key: data for item, data in read_items(items, columns or Columns())}
 
 
 def test_keys_are_paths_below_the_folder_and_sorted(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_numbers_that_float16_cannot_hold_are_refused(net: fwdkern.FusedModel) -
         ({"maps": "units", "layers": ("relu_1",)}, "coordinates"),
         ({"units": ((1, 2, 3),)}, "coordinates"),
         ({"strongest": 3}, "strongest is for"),
-        ({"keep": "best"}, "keep=\"best\""),
+        ({"keep": "best"}, 'keep="best"'),
         ({"metrics": ("drop",), "top": 2}, "one class"),
         ({"metrics": ("drop",), "features": "patches:4"}, "of pixels"),
         ({"maps": "decomposition", "layers": ("relu_1",), "target": "all"}, "one class"),

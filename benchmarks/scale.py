@@ -3,9 +3,9 @@
     python -m benchmarks.scale                                  # 1024 JPEGs through SqueezeNet
     python -m benchmarks.scale --network digits --images 10000  # many small pictures; memory over the run
 
-Bare is the engine on pictures that are decoded already, in one process. Every map of every run is compared with bare's
-a figure is printed. Rates of runs are those between the first and the last shard, so that starting processes and
-capturing the model, which a long run does once, do not count; they are printed beside them.
+Bare is the engine on pictures that are decoded already, in one process. A figure is printed only if every map of every
+run equals bare's. Rates of runs are those between the first and the last shard, so that starting processes and capturing
+the model, which a long run does once, do not count; they are printed beside them.
 """
 
 import argparse

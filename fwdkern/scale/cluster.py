@@ -49,33 +49,44 @@ class Cluster:
         return max(1, _cores() // (self._asked or _cores()))
 
     def __enter__(self) -> "Cluster":
-        ray = self._ray
-        if not ray.is_initialized():
-            quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-            try:
-                if self._address is None:
-                    self._start(quiet)
-                else:
-                    ray.init(address=self._address, **quiet)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                where = "on this machine" if self._address is None else f"at {self._address}"
-                raise FwdkernError(f"Ray cannot be used {where} ({error}).") from error
+        if not self._ray.is_initialized():
+            self._join()
             self._own = True
-        there = ray.cluster_resources()
-        if not self.workers:
-            self.workers = int(there.get("GPU", 0)) if self._gpu else max(1, int(there.get("CPU", 1) * 4 / 5))
-        if self._gpu and there.get("GPU", 0) < max(self.workers, 1):
-            raise InputError(f"Ray knows {there.get('GPU', 0):g} GPUs, but {self.workers} workers want one each.")
-        if not self._gpu and there.get("CPU", 0) < self.workers + _DECODER + _WRITER:
-            raise InputError(
-                f"Ray has {there.get('CPU', 0):g} cores to give; {self.workers} workers need one each, and one more "
-                "for reading and writing: give fewer --workers."
-            )
+        try:
+            self._count()
+        except InputError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._own:
             self._ray.shutdown()
+
+    def _join(self) -> None:
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        try:
+            if self._address is None:
+                self._start(quiet)
+            else:
+                self._ray.init(address=self._address, **quiet)
+        except Exception as error:  # Ray raises whatever comes; a node that starts too slowly is a bare Exception
+            self._ray.shutdown()
+            where = "start on this machine" if self._address is None else f"be reached at {self._address}"
+            raise FwdkernError(f"Ray cannot {where} ({error}). Is the machine too busy?") from error
+
+    def _count(self) -> None:
+        """Settle the number of workers, and see that there is room for them."""
+        there = self._ray.cluster_resources()
+        if not self.workers:
+            self.workers = int(there.get("GPU", 0)) if self._gpu else max(1, int(there.get("CPU", 1) * 4 / 5))
+        if self._gpu and there.get("GPU", 0) < max(self.workers, 1):
+            raise InputError(f"Ray knows {there.get('GPU', 0):g} GPUs, but {self.workers or 'the'} workers want one each.")
+        if not self._gpu and there.get("CPU", 0) < self.workers + _DECODER + _WRITER:
+            raise InputError(
+                f"Ray has {there.get('CPU', 0):g} cores to give; {self.workers} workers need one each, and one more "
+                "for reading and writing: give fewer --workers."
+            )
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """A function's result on a worker of the kind that computes."""

@@ -112,8 +112,11 @@ def run(
         FwdkernError: the run stopped; the shards so far are whole, and ``resume`` goes on.
     """
     work, columns, form = work or Work(), columns or Columns(), check_format(form)
-    items = list_inputs([str(name) for name in inputs], columns)
-    with RunFolder(Path(out).absolute()) as folder:
+    place = Path(out).absolute()
+    listed = list_inputs([str(name) for name in inputs], columns)
+    # The gallery of an output inside the input folder is no input.
+    items = [item for item in listed if not item.path.startswith(f"file://{place}/")]
+    with RunFolder(place) as folder:
         known = folder.settings or {}
         folder.sweep()
         begun = time.monotonic()

@@ -27,8 +27,13 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: IO[str] | None = None
+        self._made = False
 
     def __enter__(self) -> "RunFolder":
+        if self.path.is_dir() and not (self.path / _SETTINGS).exists():
+            if others := {entry.name for entry in self.path.iterdir()} - {_LOCK, _SHARDS}:
+                raise InputError(f"{self.path} holds other files, such as {min(others)}; choose an empty folder.")
+        self._made = not self.path.exists()
         make_folder(self.path / _SHARDS)
         # The system lets go of the lock when its holder ends, in whatever way: it cannot be left behind.
         lock = open(self.path / _LOCK, "a+", encoding="utf-8")
@@ -49,6 +54,8 @@ class RunFolder:
         if self._lock is not None:
             self._lock.truncate(0)
             self._lock.close()
+            if self._made and not (self.path / _SETTINGS).exists():  # no run began
+                shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def settings(self) -> dict[str, Any] | None:
@@ -71,9 +78,6 @@ class RunFolder:
         """
         given, known = json.loads(json.dumps(settings)), self.settings
         if known is None:
-            others = [entry.name for entry in self.path.iterdir() if entry.name not in (_LOCK, _SHARDS, _LOG)]
-            if others or any((self.path / _SHARDS).iterdir()):
-                raise InputError(f"{self.path} holds other files; choose an empty folder.")
             replace_text(self.path / _SETTINGS, json.dumps(given, indent=2) + "\n")
             return
         if differing := sorted(_differences(known, given)):

@@ -1,6 +1,7 @@
 """A small picture of what a run found."""
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -31,7 +32,8 @@ def gallery(results: Results, count: int = 24) -> Figure:
     return figure
 
 
-def _maps(results: Results, count: int):  # type: ignore[no-untyped-def]
+def _maps(results: Results, count: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Maps ``[H, W]`` with what they are of."""
     for name, table in results.summary.items():
         if name.startswith("best/"):
             for channel, (keys, maps) in enumerate(zip(table["key"], table["map"], strict=True)):

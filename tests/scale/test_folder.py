@@ -68,8 +68,15 @@ def test_settings_must_be_the_same_and_going_on_must_be_asked_for(tmp_path: Path
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    with RunFolder(tmp_path) as folder, pytest.raises(InputError, match="other files"):
-        folder.agree({}, resume=True)
+    with pytest.raises(InputError, match="mine.txt"), RunFolder(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_what_did_not_begin_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), RunFolder(tmp_path / "out"):
+        raise RuntimeError
+    assert not (tmp_path / "out").exists()
 
 
 def test_leftovers_are_swept(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
     python -m benchmarks.scale --network digits --images 10000  # many small pictures; memory over the run
 
 Bare is the engine on pictures that are decoded already, in one process. A figure is printed only if every map of every
-run equals bare's. Rates of runs are those between the first and the last shard, so that starting processes and capturing
-the model, which a long run does once, do not count; they are printed beside them.
+run equals bare's. Rates of runs are those between the first and the last shard, so that starting processes and
+capturing the model, which a long run does once, do not count; they are printed beside them.
 """
 
 import argparse

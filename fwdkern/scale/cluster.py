@@ -81,7 +81,9 @@ class Cluster:
         if not self.workers:
             self.workers = int(there.get("GPU", 0)) if self._gpu else max(1, int(there.get("CPU", 1) * 4 / 5))
         if self._gpu and there.get("GPU", 0) < max(self.workers, 1):
-            raise InputError(f"Ray knows {there.get('GPU', 0):g} GPUs, but {self.workers or 'the'} workers want one each.")
+            raise InputError(
+                f"Ray knows {there.get('GPU', 0):g} GPUs, but {self.workers or 'the'} workers want one each."
+            )
         if not self._gpu and there.get("CPU", 0) < self.workers + _DECODER + _WRITER:
             raise InputError(
                 f"Ray has {there.get('CPU', 0):g} cores to give; {self.workers} workers need one each, and one more "

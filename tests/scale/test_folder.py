@@ -68,7 +68,7 @@ def test_settings_must_be_the_same_and_going_on_must_be_asked_for(tmp_path: Path
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(InputError, match="mine.txt"), RunFolder(tmp_path):
+    with pytest.raises(InputError, match=r"mine\.txt"), RunFolder(tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

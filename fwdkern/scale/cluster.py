@@ -1,5 +1,6 @@
 """Ray: a cluster of our own on this machine, or one that is there, and the stages of a run on it."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -66,10 +67,11 @@ class Cluster:
     def _join(self) -> None:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
-            if self._address is None:
-                self._start(quiet)
-            else:
-                self._ray.init(address=self._address, **quiet)
+            with _silent():
+                if self._address is None:
+                    self._start(quiet)
+                else:
+                    self._ray.init(address=self._address, **quiet)
         except Exception as error:  # Ray raises whatever comes; a node that starts too slowly is a bare Exception
             self._ray.shutdown()
             where = "start on this machine" if self._address is None else f"be reached at {self._address}"
@@ -149,6 +151,20 @@ class _Fetch:
     def __call__(self) -> nn.Module:
         model: nn.Module = need("ray").get(self._reference)
         return model
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Ray's C++ half told to be quiet, and kept from saying that it was told so.."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _cores() -> int:

@@ -25,7 +25,8 @@ class Results:
     """The rows of all shards in the order of their keys; rows are read when they are asked for.
 
     ``results["a/b.png"]`` is a row: a dict of the columns' entries. With maps of layers each column's name has the
-    layer's before it, "relu_4/map". ``len(results)`` counts rows, ``for key in results`` goes over keys.
+    layer's before it, "relu_4/map". Maps are multiplied by their scale. ``len(results)`` counts rows, ``for key in
+    results`` goes over keys.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,11 +52,11 @@ class Results:
         """Tables over all inputs, once the run is complete: "statistics/LAYER" and "best/LAYER", rows are channels."""
         place = self._folder.path / "summary"
         found = read_tables(place) if place.is_dir() else {}
-        return {name: {column: values[...] for column, values in table.items()} for name, table in found.items()}
+        return {name: unscaled({column: v[...] for column, v in table.items()}) for name, table in found.items()}
 
     def tables(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The tables of every shard, with their names: the size of the input, after the layer's name where there is
-        one. Columns are arrays that are read when they are indexed."""
+        one. Columns are arrays that are read when they are indexed; maps are as stored."""
         for number in self._numbers:
             for name, table in read_tables(self._folder.shard(number)).items():
                 if not name.startswith(("statistics/", "best/")):
@@ -78,8 +79,9 @@ class Results:
         found = {}
         for name, place in row:
             layer = name.rpartition("/")[0]
-            for column, values in self._shard(number)[name].items():
-                found[f"{layer}/{column}" if layer and column != "key" else column] = values[place]
+            read = unscaled({column: values[place] for column, values in self._shard(number)[name].items()})
+            for column, value in read.items():
+                found[f"{layer}/{column}" if layer and column != "key" else column] = value
         return found
 
     def _shard(self, number: int) -> dict[str, dict[str, Any]]:
@@ -105,3 +107,14 @@ class Results:
                         own.setdefault(str(key), (number, []))[1].append((name, row))
             places |= dict(sorted(own.items()))
         return places
+
+
+def unscaled(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns, or the entries of a row, with maps in float32 multiplied by their scale, which is left out."""
+    if "scale" not in columns:
+        return columns
+    scale = columns["scale"]
+    maps = columns["map"].astype(np.float32)
+    found = {**columns, "map": maps * scale.reshape(*scale.shape, *[1] * (maps.ndim - scale.ndim))}
+    del found["scale"]
+    return found

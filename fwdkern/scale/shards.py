@@ -23,6 +23,7 @@ from fwdkern.engine.calibration import Rates, impose
 from fwdkern.errors import InputError
 from fwdkern.model import FusedModel, fuse
 from fwdkern.preprocessing import Preprocessing, decode_image
+from fwdkern.scale.choices import Keep
 from fwdkern.scale.folder import committing, is_full, write_record
 from fwdkern.scale.formats import write_tables
 from fwdkern.scale.inputs import Columns, Item, read_items
@@ -150,8 +151,11 @@ class Compute:
 
     def _reduce(self, reduction: Reduction, names: list[str], table: Table) -> None:
         if self._recipe.work.strongest is None:
-            keep = self._recipe.work.keep == "best"
-            reduction.add(np.array(names, object), table["output"], table.pop("map") if keep else None)
+            best = {name: table.pop(name) for name in ("map", "scale") if name in table}
+            keeps = self._recipe.work.keep == Keep.BEST
+            if not keeps:
+                table |= best
+            reduction.add(np.array(names, object), table["output"], **(best if keeps else {}))
 
     def _batches(self, keys: list[str], pictures: Mapping[str, np.ndarray]) -> Iterator[tuple[list[str], Tensor]]:
         """Batches of one shape in [0, 1] on the device; on a GPU the next one is copied while one is computed."""

@@ -39,7 +39,8 @@ class Work:
         strongest: keep this many channels of the largest value; of decompositions, so many units and the rest.
         features: ``"pixels"``, ``"channels"`` or ``"patches:N"``, sums over squares of N pixels (of saliency, means).
         bias, mode, backend: as in ``FusedModel.attribute``.
-        dtype: of the maps on disk, ``"float16"`` or ``"float32"``.
+        dtype: of the maps on disk, ``"float32"``, or ``"float16"``, where each map is divided by its largest entry, which
+            is its ``scale``.
         keep: ``"maps"`` of all inputs, ``"values"`` without maps, or of each channel the ``best`` inputs with maps.
         metrics: of ``Measure``, for one class an input.
     """
@@ -186,12 +187,15 @@ class Engine:
         return _arrays(table | self._kept_maps(maps))
 
     def _kept_maps(self, maps: Tensor) -> dict[str, Tensor]:
-        if self.work.keep == "values":
+        """maps: ``[B, K, ...]``."""
+        if self.work.keep == Keep.VALUES:
             return {}
-        kept = maps.to(getattr(torch, self.work.dtype))
-        if not kept.isfinite().all() and maps.isfinite().all():
-            raise InputError("A map holds numbers that float16 cannot: ask for float32.")
-        return {"map": kept}
+        if self.work.dtype == Dtype.FLOAT32:
+            return {"map": maps.float()}
+        # float16 ends at 6e-8 and 65504, which maps of probabilities, or of sums over channels, fall out of.
+        largest = maps.flatten(2).abs().amax(2)  # [B, K]
+        divisor = torch.where(largest > 0, largest, 1).view(*largest.shape, *[1] * (maps.dim() - 2))
+        return {"map": (maps / divisor).half(), "scale": largest.float()}
 
     def _target(self, scores: Tensor) -> Tensor:
         """Classes ``[B, K]``."""
@@ -244,8 +248,8 @@ class Reduction:
         self._statistics: Table | None = None
         self._best: Table | None = None
 
-    def add(self, keys: np.ndarray, output: np.ndarray, maps: np.ndarray | None = None) -> None:
-        """keys: ``[B]``; output: values ``[B, C]``; maps: ``[B, C, ...]``."""
+    def add(self, keys: np.ndarray, output: np.ndarray, **kept: np.ndarray) -> None:
+        """keys: ``[B]``; output: values ``[B, C]``; kept: what is to be kept of the best, such as maps ``[B, C, ...]``."""
         values = output.astype(np.float64)
         self.merge(
             {
@@ -256,11 +260,11 @@ class Reduction:
                 "largest": values.max(0),
             },
             None
-            if maps is None
+            if not kept
             else {
                 "key": np.broadcast_to(keys, values.T.shape),
                 "output": output.T,
-                "map": np.moveaxis(maps, 0, 1),
+                **{name: np.moveaxis(column, 0, 1) for name, column in kept.items()},
             },
         )
 

@@ -15,6 +15,7 @@ from fwdkern.preprocessing import Preprocessing
 from fwdkern.scale import shards
 from fwdkern.scale.formats import read_tables
 from fwdkern.scale.inputs import Columns, list_inputs
+from fwdkern.scale.results import unscaled
 from fwdkern.scale.shards import Compute, Decode, Recipe, Write, make_rows
 from fwdkern.scale.work import Work
 from tests.scale.pictures import DIGITS, files, tensor, write_pictures
@@ -56,7 +57,8 @@ def test_every_input_is_in_one_shard_with_the_map_of_the_bare_engine(tmp_path: P
         (table,) = read_tables(place).values()
         for row, key in enumerate(table["key"][...]):
             expected = net.attribute(tensor(int(key[:4]))).scores[0]
-            np.testing.assert_allclose(table["map"][row], expected, atol=1e-3 * float(expected.abs().max()))
+            found = unscaled({name: column[row] for name, column in table.items()})["map"]
+            np.testing.assert_allclose(found, expected, atol=1e-3 * float(expected.abs().max()))
         seen += [*table["key"][...].tolist(), *(failed["key"] for failed in record["failed"])]
         assert all("cannot be read" in failed["reason"] for failed in record["failed"])
     assert sorted(seen) == [f"{index:04d}.png" for index in range(19)]

@@ -106,10 +106,14 @@ def test_values_alone_have_no_maps(net: fwdkern.FusedModel) -> None:
     assert "map" not in done(net, keep="values")[""]
 
 
-def test_numbers_that_float16_cannot_hold_are_refused(net: fwdkern.FusedModel) -> None:
+def test_float16_holds_maps_of_any_size(net: fwdkern.FusedModel) -> None:
     engine = Engine(net, Work(), PREPROCESSING)
-    with pytest.raises(InputError, match="float32"):
-        engine._kept_maps(torch.tensor([1e6]))
+    maps = torch.randn(2, 3, 4, 4) * torch.tensor([1e-9, 1.0, 1e9])[:, None, None]
+    maps[1, 2] = 0
+    kept = engine._kept_maps(maps)
+    assert kept["map"].dtype == torch.float16
+    back = kept["map"].float() * kept["scale"][:, :, None, None]
+    assert ((back - maps).abs() <= 2**-11 * kept["scale"][:, :, None, None]).all()
 
 
 @pytest.mark.parametrize(
@@ -163,7 +167,8 @@ def test_reduction_gives_what_all_rows_together_give_in_any_order() -> None:
         whole = Reduction(best=4)
         for index in order:
             single = Reduction(best=4)
-            single.add(*parts(4)[index])
+            key, output, maps = parts(4)[index]
+            single.add(key, output, map=maps)
             tables = single.tables("l")
             whole.merge(tables["statistics/l"], tables["best/l"])
         found.append(whole.tables("l"))

@@ -151,11 +151,10 @@ class Compute:
 
     def _reduce(self, reduction: Reduction, names: list[str], table: Table) -> None:
         if self._recipe.work.strongest is None:
-            best = {name: table.pop(name) for name in ("map", "scale") if name in table}
-            keeps = self._recipe.work.keep == Keep.BEST
-            if not keeps:
-                table |= best
-            reduction.add(np.array(names, object), table["output"], **(best if keeps else {}))
+            best: Table = {}
+            if self._recipe.work.keep == Keep.BEST:
+                best = {name: table.pop(name) for name in ("map", "scale") if name in table}
+            reduction.add(np.array(names, object), table["output"], **best)
 
     def _batches(self, keys: list[str], pictures: Mapping[str, np.ndarray]) -> Iterator[tuple[list[str], Tensor]]:
         """Batches of one shape in [0, 1] on the device; on a GPU the next one is copied while one is computed."""

@@ -39,8 +39,8 @@ class Work:
         strongest: keep this many channels of the largest value; of decompositions, so many units and the rest.
         features: ``"pixels"``, ``"channels"`` or ``"patches:N"``, sums over squares of N pixels (of saliency, means).
         bias, mode, backend: as in ``FusedModel.attribute``.
-        dtype: of the maps on disk, ``"float32"``, or ``"float16"``, where each map is divided by its largest entry, which
-            is its ``scale``.
+        dtype: of the maps on disk, ``"float32"``, or ``"float16"``, where each map is divided by its largest entry, its
+            ``scale``.
         keep: ``"maps"`` of all inputs, ``"values"`` without maps, or of each channel the ``best`` inputs with maps.
         metrics: of ``Measure``, for one class an input.
     """
@@ -249,7 +249,7 @@ class Reduction:
         self._best: Table | None = None
 
     def add(self, keys: np.ndarray, output: np.ndarray, **kept: np.ndarray) -> None:
-        """keys: ``[B]``; output: values ``[B, C]``; kept: what is to be kept of the best, such as maps ``[B, C, ...]``."""
+        """keys: ``[B]``; output: values ``[B, C]``; kept: what is kept of the best, as maps ``[B, C, ...]``."""
         values = output.astype(np.float64)
         self.merge(
             {

@@ -24,7 +24,7 @@ class Contributions:
         shares: g_u · a_u, each unit's value times its weight in the score, ``[B, *shape]``.
         rest: what reaches the score otherwise: biases behind the layer and paths around it, ``[B]``.
         outputs: the scores, ``[B]``.
-        target: the classes, ``[B]``.
+        target: the classes, ``[B]``, or places ``[B, rank]`` of an output that is not classes.
         layer: the layer's name.
     """
 
@@ -104,7 +104,7 @@ def _arrive(tape: Tape, target: Request, layer: Request) -> tuple[dict[int, Tens
     """One class an input pulled back to the layer, and to the input by paths around it; see ``pull``."""
     if target.units.count != 1:
         raise InputError(f"one class per input can be split, not {target.units.count}")
-    if layer.step >= target.step or layer.step not in tape.ancestors([target.step]):
+    if layer.step not in tape.ancestors([target.step]):
         raise InputError(f"layer {layer.layer!r} does not lead to the network's output {target.layer!r}")
     return pull(tape, target.step, target.units.seed(0, 1, tape.steps[target.step].value), layer.step)
 

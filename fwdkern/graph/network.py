@@ -69,7 +69,8 @@ class Network:
     Attributes:
         module: runs the plain forward pass; every node that makes a layer carries ``meta["layer"]``.
         layers: the parsed network in order of execution.
-        aliases: other names under which a layer is known (blocks, dropouts); absorbed: names of layers that were
+        aliases: other names under which a layer is known (blocks, dropouts), ``"input"`` for an embedding of tokens;
+        absorbed: names of layers that were
         folded into another one and have no values any more.
         output: name of the layer whose value the network returns, None if it returns several.
         geometry: what the engine has found out about receptive fields, which depend on shapes alone.
@@ -140,7 +141,7 @@ def build_network(model: nn.Module, example: Tensor) -> Network:
     own = {names[node] for node in nodes}
     for path, node in results.items():
         target = stand_in.get(node, node)
-        if target in alive and path not in own:
+        if (target in alive or target is source) and path not in own:
             aliases[path] = names[target]
     absorbed = {names[source]: names[node] for node, source in folded.items()}
     returned = _returned(module, names, alive)

@@ -40,8 +40,8 @@ random weights and one random input a network; the explained output is its large
 - **forward**: largest difference of the maps of 16 segments by forward mode from those by reverse mode, in parts of the
   largest entry. **rows**: the same of the active rows of `backend="cpu"` from the dense maps.
 - **LRP**, **DeepLift**: captum's methods on the same model and input. A number is their own convergence delta, in
-  parts of the output they explain (of DeepLift: of its difference from a baseline of zeros). Otherwise it is the
-  error's first words.
+  parts of the output they explain (of DeepLift: of its difference from a baseline of zeros). Of LRP it includes what
+  biases absorb. Otherwise it is the error's first words.
 
 """
 
@@ -143,7 +143,8 @@ def number(value: Tensor | float) -> str:
 def first(error: Exception) -> str:
     """An error's type and first words, in one cell of a table."""
     line = (str(error).strip() or "no message").splitlines()[0].replace("|", "/")
-    return f"{type(error).__name__}: {line[:90]}{'…' if len(line) > 90 else ''}"
+    line = line.rpartition("cannot serve this request: rows: ")[2]
+    return f"{type(error).__name__}: {line[:70]}{'…' if len(line) > 70 else ''}"
 
 
 def row(cells: Iterable[str]) -> str:

@@ -27,6 +27,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # Smaller than the size they were made for, where the model takes it.
 _SIZES = {"inception_v3": 96, "maxvit_t": 224, "vit_h_14": 28}
+# Networks of tests/networks, what they are made with, and the shape of an input, of tokens where it is one number.
+_TRANSFORMERS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+    "convnext": ("convnext:ConvNeXt", {}, (3, 16, 24)),
+    "vit": ("vit:ViT", {}, (3, 12, 16)),
+    "swin": ("swin:Swin", {}, (3, 16, 20)),
+    "swin_v2": ("swin:Swin", {"version": 2}, (3, 16, 20)),
+    "maxvit": ("maxvit:MaxViT", {}, (3, 16, 16)),
+    "text encoder": ("text:Encoder", {}, (7,)),
+    "text decoder": ("text:Decoder", {}, (7,)),
+}
 _COLUMNS = ("network", "captured", "complete", "delta", "plain", "forward", "rows", "LRP", "DeepLift")
 _TEXT = """# Coverage
 
@@ -54,21 +64,22 @@ class Network(NamedTuple):
 
 
 def families() -> Iterator[Network]:
-    """The families of tests/networks."""
+    """The families of tests/networks: convolutional ones, then transformers."""
     table = importlib.import_module("tests.networks.families").FAMILIES
-    for name, family in table.items():
+    for name, (factory, shape) in table.items():
+        yield Network(name, lambda factory=factory, shape=shape: (factory(), torch.randn(1, *shape)))
+    for name, (path, keywords, shape) in _TRANSFORMERS.items():
 
-        def make(family: Any = family) -> tuple[nn.Module, Tensor]:
-            model = family.factory()
-            shape = family.input_shape
-            integers = getattr(family, "vocabulary", None)
-            return model, torch.randn(1, *shape) if integers is None else torch.randint(integers, (1, *shape))
+        def make(path: str = path, keywords: dict[str, Any] = keywords, shape: Any = shape) -> tuple[nn.Module, Tensor]:
+            module, _, factory = path.partition(":")
+            model = getattr(importlib.import_module(f"tests.networks.{module}"), factory)(**keywords).eval()
+            return model, torch.randn(1, *shape) if len(shape) > 1 else torch.randint(1, 9, (1, *shape))
 
         yield Network(name, make)
 
 
 def torchvision_models() -> Iterator[Network]:
-    """The classifiers of torchvision, the smallest of each kind first."""
+    """The classifiers of torchvision."""
     models = importlib.import_module("torchvision.models")
     for name in models.list_models(module=models):
 
@@ -77,7 +88,11 @@ def torchvision_models() -> Iterator[Network]:
             keywords: dict[str, Any] = {"image_size": size} if name.startswith("vit") else {}
             if name in ("googlenet", "inception_v3"):
                 keywords["init_weights"] = True
-            return models.get_model(name, weights=None, **keywords).eval(), torch.randn(1, 3, size, size)
+            model = models.get_model(name, weights=None, **keywords).eval()
+            for module in model.modules():
+                if isinstance(module, nn.Linear) and not module.weight.any():
+                    nn.init.trunc_normal_(module.weight, std=0.02)  # vit begins with a head of zeros
+            return model, torch.randn(1, 3, size, size)
 
         yield Network(name, make)
 
@@ -111,7 +126,8 @@ def measure(network: Network) -> dict[str, str]:
 def compared(net: fwdkern.FusedModel, x: Tensor, target: int, backend: str, mode: str) -> str:
     """Maps of segments by one backend and mode beside dense reverse mode's."""
     positions = x.shape[2:] if x.is_floating_point() and x.dim() > 2 else x.shape[1:]
-    labels = (torch.arange(positions.numel()) * 16 // positions.numel()).view(positions)
+    count = positions.numel()
+    labels = (torch.arange(count) * min(16, count) // count).view(positions)
     try:
         dense = net.attribute(x, target, labels, "separate", "reverse", "torch").scores
         other = net.attribute(x, target, labels, "separate", mode, backend).scores
@@ -133,7 +149,7 @@ def captum_delta(method: str, model: nn.Module, x: Tensor, target: int) -> str:
                 value = value - model(torch.zeros_like(x))[0, target]
     except Exception as error:  # captum raises whatever the model's operators do
         return first(error)
-    return number(delta.abs().max() / value.abs())
+    return number(delta.detach().abs().max() / value.abs())
 
 
 def number(value: Tensor | float) -> str:

@@ -48,7 +48,7 @@ def test_wrong_weights_are_refused() -> None:
     _, net, x = setting()
     with pytest.raises(InputError, match=r"must be .4, 6, 7. or .3, 4, 6, 7., got .4.$"):
         net.attribute_sum(x, "1", torch.ones(4))
-    with pytest.raises(InputError, match="hold 504 NaN"):
+    with pytest.raises(InputError, match="hold 168 NaN"):
         net.attribute_sum(x, "1", torch.full((4, 6, 7), torch.nan))
     with pytest.raises(InputError, match="no meaning for a sum"):
         net.attribute_sum(x, "1", torch.ones(4, 6, 7), bias="receptive_field")

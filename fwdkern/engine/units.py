@@ -66,6 +66,11 @@ class Units:
         return Units(self.shape, self.flat[:, start:stop], index)
 
 
+def coordinates(flat: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Positions ``[..., K]`` in a flattened layer as coordinates ``[..., K, rank]``."""
+    return torch.stack(torch.unravel_index(flat, shape), -1) if shape else flat.new_zeros(*flat.shape, 0)
+
+
 def parse_units(units: str | Tensor, value: Tensor, layer: str) -> Units:
     """``"all"``, ``"channels"`` or coordinates int ``[K, rank]`` in a layer of value ``[B, *shape]``."""
     shape = tuple(value.shape[1:])
@@ -74,8 +79,10 @@ def parse_units(units: str | Tensor, value: Tensor, layer: str) -> Units:
     if isinstance(units, str):
         if units == "all":
             flat = torch.arange(count, device=value.device)
-            return Units(shape, flat[None], torch.stack(torch.unravel_index(flat, shape), 1), every=True)
+            return Units(shape, flat[None], coordinates(flat, shape), every=True)
         if units == "channels":
+            if not shape:
+                raise InputError(f'units: layer {layer!r} is one number without channels; use "all"')
             return Units(shape, None, torch.arange(shape[0], device=value.device)[:, None])
         raise InputError(
             f'units={units!r} is not one of "all", "channels" or a tensor of coordinates [K, {len(shape)}]'

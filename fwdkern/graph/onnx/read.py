@@ -364,6 +364,11 @@ def _same(apart: list[Any], together: Any) -> bool:
             return False
         joined = torch.cat(parts)
         scale = float(joined.abs().max()) if joined.numel() and joined.is_floating_point() else 1.0
-        if joined.shape != whole.shape or not torch.allclose(joined, whole, 1e-3, 1e-4 * scale, equal_nan=True):
+        # Of values that are not finite nothing is seen.
+        if (
+            not joined.isfinite().all()
+            or joined.shape != whole.shape
+            or not torch.allclose(joined, whole, 1e-3, 1e-4 * scale)
+        ):
             return False
     return True

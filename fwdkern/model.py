@@ -4,6 +4,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -23,24 +24,32 @@ from fwdkern.engine.tape import Tape, record
 from fwdkern.engine.units import WeightedSum, parse_place, parse_target, parse_units
 from fwdkern.errors import DeviceMemoryError, InputError, LayerError
 from fwdkern.graph import SOFTMAX, Layer, Network, build_network
+from fwdkern.graph.onnx import OnnxNetwork, example_input, is_onnx, read_onnx
 from fwdkern.relevance import Relevance
 from fwdkern.report import describe
 
 
-def fuse(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> "FusedModel":
+def fuse(model: nn.Module | str | Path, example_inputs: Tensor | tuple[Tensor, ...] | None = None) -> "FusedModel":
     """Capture a model and swap its layers for drop-in modules that can carry relevance maps.
 
     Args:
         model: in evaluation mode; it is left as it was, weights that need no folding are shared with it. The result
-            is a snapshot: fuse again after changing weights.
+            is a snapshot: fuse again after changing weights. Or the path of an ONNX file.
         example_inputs: one input batch ``[B, ...]`` of the shape that will be explained (any other image size is
             captured again by itself), or a tuple that holds it. Integers are tokens ``[B, T]``, which one embedding
-            layer reads; their maps are about its output.
+            layer reads; their maps are about its output. Of an ONNX file that declares its input's size it may be
+            left out.
 
     Raises:
-        InputError: the model is in training mode, or there is not exactly one input, numbers or tokens.
+        InputError: the model is in training mode, or there is not exactly one input, numbers or tokens; or the ONNX
+            file is damaged or does not fit the inputs.
         CaptureError: torch.export cannot capture the model.
+        UnsupportedOperatorError: the ONNX file holds operators that are not read.
     """
+    if is_onnx(model):
+        model = read_onnx(model)
+    if isinstance(model, OnnxNetwork) and example_inputs is None:
+        example_inputs = example_input(model)
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     return FusedModel(model, _one_input(example_inputs))

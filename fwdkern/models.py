@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fwdkern.errors import InputError
+from fwdkern.graph.onnx import is_onnx, read_onnx
 from fwdkern.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 if TYPE_CHECKING:
@@ -43,13 +44,19 @@ class NamedModel:
 def load_model(name: str = DEFAULT_MODEL, weights: Path | None = None) -> NamedModel:
     """Build the model called `name` and load `weights` (safetensors, strict) where given.
 
-    name: "digits" (embedded, trained), "torchvision:NAME", "timm:NAME" or "package.module:factory", where
-    the factory takes no arguments and returns an nn.Module. Nothing is downloaded and nothing is unpickled.
-    Raises InputError for unknown names, missing packages and unfitting weights.
+    name: "digits" (embedded, trained), "torchvision:NAME", "timm:NAME", "package.module:factory", where
+    the factory takes no arguments and returns an nn.Module, or an ONNX file, "path/to/model.onnx". Nothing is
+    downloaded and nothing is unpickled.
+    Raises InputError for unknown names, missing packages and unfitting weights; for ONNX files also what
+    ``fwdkern.graph.onnx.read_onnx`` raises.
     """
     source, _, rest = name.partition(":")
     if name == DEFAULT_MODEL:
         loaded = _digits()
+    elif is_onnx(name):
+        if weights is not None:
+            raise InputError(f"{name} holds its own weights; leave --weights out.")
+        loaded = _onnx(name)
     elif source == "torchvision" and rest:
         loaded = _torchvision(rest)
     elif source == "timm" and rest:
@@ -58,7 +65,8 @@ def load_model(name: str = DEFAULT_MODEL, weights: Path | None = None) -> NamedM
         loaded = _factory(source, rest)
     else:
         raise InputError(
-            f"There is no model {name!r}; give {DEFAULT_MODEL}, torchvision:NAME, timm:NAME or package.module:factory."
+            f"There is no model {name!r}; give {DEFAULT_MODEL}, torchvision:NAME, timm:NAME, package.module:factory "
+            "or FILE.onnx."
         )
     trained = loaded.trained
     if weights is not None:
@@ -83,6 +91,10 @@ def load_text_model(
         reader = sentiment_reader(vocabulary)
     elif source == DEFAULT_READER:
         reader = load_reader(Path(rest), name, vocabulary)
+    elif is_onnx(name):
+        if weights is not None or vocabulary is None:
+            raise InputError(f"{name} holds its own weights and no vocabulary; give --vocabulary FILE.json alone.")
+        reader = Reader(name, read_onnx(name), Vocabulary.load(vocabulary), None)
     elif source in ("torchvision", "timm") or not rest:
         raise InputError(
             f"{name!r} reads no text; give {DEFAULT_READER}, {DEFAULT_READER}:FOLDER or package.module:factory."
@@ -233,6 +245,20 @@ def _factory(module_name: str, attribute: str) -> NamedModel:
     # A factory may well load its own weights, so nothing is claimed about them.
     preprocessing = Preprocessing(channels=input_channels(model), resize=224, crop=(224, 224))
     return NamedModel(f"{module_name}:{attribute}", model, preprocessing, None, trained=True)
+
+
+def _onnx(name: str) -> NamedModel:
+    model = read_onnx(name)
+    shape = model.spec.shape
+    if len(shape) != 4 or shape[1] not in (1, 3):
+        raise InputError(
+            f"The input of {name} is {model.shape_text()}; pictures go in as [batch, 1 or 3 channels, height, width]. "
+            "Use fwdkern.fuse in Python for other inputs."
+        )
+    height, width = shape[2] or 224, shape[3] or 224
+    # The file does not say how its pictures were prepared: they are cropped to its size, with values in 0..1.
+    preprocessing = Preprocessing(channels=shape[1], resize=max(height, width), crop=(height, width))
+    return NamedModel(name, model, preprocessing, None, trained=True)
 
 
 def _built(module_name: str, attribute: str) -> nn.Module:

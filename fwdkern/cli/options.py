@@ -56,7 +56,7 @@ ModelOption = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="digits (built in), torchvision:NAME, timm:NAME, or package.module:factory for your own.",
+        help="digits (built in), torchvision:NAME, timm:NAME, FILE.onnx, or package.module:factory for your own.",
         rich_help_panel=_MODEL,
     ),
 ]

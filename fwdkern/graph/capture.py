@@ -3,6 +3,8 @@
 import logging
 import operator
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,18 +109,25 @@ def _export(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgram
     shapes = None
     if dynamic:
         shapes = ({0: Dim.DYNAMIC} if example.is_floating_point() else {0: Dim.DYNAMIC, 1: Dim.AUTO},)
-    levels = {name: logging.getLogger(name).level for name in _NOISY}
     # A new tensor object each time, since torch.export marks the one that it gets as dynamic for good.
     example = example.detach()
     try:
-        for name in _NOISY:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        with torch.no_grad(), warnings.catch_warnings():
+        with quiet(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(model, (example,), dynamic_shapes=shapes)
             return program.run_decompositions(DECOMPOSITIONS)
     except Exception as error:  # torch.export raises dozens of types
         return error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep torch from printing what failed; the error says it."""
+    levels = {name: logging.getLogger(name).level for name in _NOISY}
+    try:
+        for name in _NOISY:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        yield
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)

@@ -1,0 +1,6 @@
+"""ONNX in: a file becomes a torch module of ATen operators, which everything else treats like any other model."""
+
+from fwdkern.graph.onnx.network import OnnxNetwork, example_input
+from fwdkern.graph.onnx.read import is_onnx, read_onnx
+
+__all__ = ["OnnxNetwork", "example_input", "is_onnx", "read_onnx"]

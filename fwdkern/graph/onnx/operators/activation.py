@@ -1,0 +1,135 @@
+"""Functions of one value, and softmax."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fwdkern.graph.onnx.registry import Node, operator
+
+
+def _register(kind: str, function: Callable[[Tensor], Tensor]) -> None:
+    operator(kind)(lambda node, x: function(x))
+
+
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "Relu": F.relu,
+    "Sigmoid": torch.sigmoid,
+    "Tanh": torch.tanh,
+    "HardSwish": F.hardswish,
+    "Mish": F.mish,
+    "Softplus": F.softplus,
+    "Softsign": F.softsign,
+    "Erf": torch.erf,
+    "Exp": torch.exp,
+    "Log": torch.log,
+    "Sqrt": torch.sqrt,
+    "Reciprocal": torch.reciprocal,
+    "Abs": torch.abs,
+    "Neg": torch.neg,
+    "Sin": torch.sin,
+    "Cos": torch.cos,
+    "Floor": torch.floor,
+    "Ceil": torch.ceil,
+    "Round": torch.round,
+    "Sign": torch.sign,
+}
+for _kind, _function in _FUNCTIONS.items():
+    _register(_kind, _function)
+
+
+@operator("LeakyRelu")
+def leaky_relu(node: Node, x: Tensor) -> Tensor:
+    """Slope alpha below 0."""
+    return F.leaky_relu(x, node.get("alpha", 0.01))
+
+
+@operator("PRelu")
+def prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
+    """A slope for each channel, or any that broadcasts."""
+    flat = slope.reshape(-1)
+    per_channel = slope.dim() == x.dim() - 1 and x.dim() > 1 and slope.numel() == slope.shape[0] == x.shape[1]
+    if slope.numel() == 1 or per_channel:
+        return F.prelu(x, flat)
+    return F.relu(x) - slope * F.relu(-x)
+
+
+@operator("ThresholdedRelu")
+def thresholded_relu(node: Node, x: Tensor) -> Tensor:
+    """0 up to alpha."""
+    return F.threshold(x, node.get("alpha", 1.0), 0.0)
+
+
+@operator("Elu")
+def elu(node: Node, x: Tensor) -> Tensor:
+    """alpha · (exp x − 1) below 0."""
+    return F.elu(x, node.get("alpha", 1.0))
+
+
+@operator("Celu")
+def celu(node: Node, x: Tensor) -> Tensor:
+    """alpha · (exp(x / alpha) − 1) below 0."""
+    return F.celu(x, node.get("alpha", 1.0))
+
+
+@operator("Selu")
+def selu(node: Node, x: Tensor) -> Tensor:
+    """gamma · elu(x, alpha)."""
+    alpha, gamma = node.get("alpha", 1.6732631921768188), node.get("gamma", 1.0507010221481323)
+    if abs(alpha - 1.6732632423543772) < 1e-6 and abs(gamma - 1.0507009873554805) < 1e-6:
+        return F.selu(x)
+    return F.elu(x, alpha) * gamma
+
+
+@operator("HardSigmoid")
+def hard_sigmoid(node: Node, x: Tensor) -> Tensor:
+    """max(0, min(1, alpha · x + beta))."""
+    alpha, beta = node.get("alpha", 0.2), node.get("beta", 0.5)
+    if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
+        return F.hardsigmoid(x)
+    return F.hardtanh(x * alpha + beta, 0.0, 1.0)
+
+
+@operator("Gelu")
+def gelu(node: Node, x: Tensor) -> Tensor:
+    """Exact, or by tanh."""
+    return F.gelu(x, approximate=node.get("approximate", "none"))
+
+
+@operator("Clip", plain=(1, 2))
+def clip(node: Node, x: Tensor, low: np.ndarray | None = None, high: np.ndarray | None = None) -> Tensor:
+    """Between two constants."""
+    least, most = None if low is None else low.item(), None if high is None else high.item()
+    if least is None and most is None:
+        return x
+    if x.is_floating_point() and least is not None and most is not None and least <= most:
+        return F.hardtanh(x, least, most)
+    return torch.clamp(x, least, most)
+
+
+@operator("Softmax")
+def softmax(node: Node, x: Tensor) -> Tensor:
+    """Over one dimension."""
+    return torch.softmax(x, node.get("axis", -1))
+
+
+@operator("LogSoftmax")
+def log_softmax(node: Node, x: Tensor) -> Tensor:
+    """Over one dimension."""
+    return torch.log_softmax(x, node.get("axis", -1))
+
+
+@operator("Identity")
+def identity(node: Node, x: Tensor) -> Tensor:
+    """The same."""
+    return x
+
+
+@operator("Dropout", plain=(1, 2))
+def dropout(node: Node, x: Tensor, ratio: np.ndarray | None = None, training: np.ndarray | None = None) -> Tensor:
+    """Lets everything through in evaluation mode."""
+    if node.outputs > 1 or (training is not None and training.item()):
+        node.refuse("training_mode or the mask (export the model in evaluation mode)")
+    return x

@@ -470,6 +470,20 @@ class FusedModel(nn.Module):
             request = _unit_request(tape, name, units)
         return Job(network, tape, [request], parse_features(features, tape.input, tape.sequence), options).plan
 
+    def tape(self, inputs: Tensor) -> Tape:
+        """One forward pass with every layer's value and frozen operator kept, for many requests about one input."""
+        x, network = self._checked(inputs)
+        return record(network, x)
+
+    @property
+    def class_layer(self) -> tuple[str, str]:
+        """The layer of class scores, and what a reader of its maps must know, for example that they are logits.
+
+        Raises:
+            InputError: the network does not return one tensor that depends on its input.
+        """
+        return _class_layer(self._primary)
+
     def receptive_field(self, layer: str, units: str | Tensor) -> Tensor:
         """Where units look, int64 ``[K, 4]``: y0, x0, y1, x1, half open, clipped to the image.
 

@@ -16,6 +16,7 @@ from fwdkern.cli.evaluate import evaluate
 from fwdkern.cli.explain import explain
 from fwdkern.cli.info import info
 from fwdkern.cli.layers import layers
+from fwdkern.cli.serve import serve
 from fwdkern.cli.units import units
 from fwdkern.errors import FwdkernError
 
@@ -35,6 +36,8 @@ Begin with:
     fwdkern explain cat.jpg -m torchvision:resnet18 -w r18.safetensors
 
     fwdkern units cat.jpg -l layer2.0.relu -m torchvision:resnet18 -w r18.safetensors
+
+    fwdkern serve
 
 demo and the default model need no files: a small reader of handwritten digits is built in. layers lists the names
 that units wants. Every command explains itself: fwdkern explain --help
@@ -101,7 +104,7 @@ def _root(
     pass
 
 
-for command in (explain, units, layers, info, demo, evaluate, batch, bench):
+for command in (explain, units, layers, info, demo, serve, evaluate, batch, bench):
     app.command()(command)
 
 

@@ -93,7 +93,7 @@ def open_session(
     """Load the model that the options name and print it with its preprocessing."""
     place = parse_device(device)
     named = load_model(model, weights)
-    preprocessing = _adjusted(named.preprocessing, resize, size, crop, mean, std)
+    preprocessing = adjusted(named.preprocessing, resize, size, crop, mean, std)
     names = load_classes(classes) if classes is not None else named.classes
     console.say(f"model   {named.name}" + (f" with {weights}" if weights else ""))
     console.say(f"input   {preprocessing.describe()}")
@@ -103,7 +103,7 @@ def open_session(
     return Session(named, preprocessing, names, place)
 
 
-def _adjusted(
+def adjusted(
     known: Preprocessing,
     resize: int | None,
     size: str | None,
@@ -111,6 +111,7 @@ def _adjusted(
     mean: str | None,
     std: str | None,
 ) -> Preprocessing:
+    """Known preprocessing with the steps that the options change."""
     if size is not None:
         if resize is not None:
             raise InputError("Both --size and --resize were given; --resize keeps the aspect ratio: give one.")

@@ -1,0 +1,104 @@
+"""Limits of a visitor: memory, time, idleness, and room for others."""
+
+import asyncio
+import os
+import time
+from collections.abc import Coroutine
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+import pytest
+
+from fwdkern.app.input_source import samples
+from fwdkern.app.limits import MIB, Limits
+from fwdkern.app.network_source import NetworkSource, named
+from fwdkern.app.process import Worker, WorkerError
+from fwdkern.app.session import Session, label_of
+from fwdkern.app.sessions import Sessions
+from fwdkern.errors import InputError
+
+
+def within(work: Coroutine[Any, Any, None], seconds: float = 120) -> None:
+    asyncio.run(asyncio.wait_for(work, seconds))
+
+
+async def refused(work: Coroutine[Any, Any, bytes], status: int) -> str:
+    with pytest.raises(WorkerError) as caught:
+        await work
+    assert caught.value.status == status
+    return str(caught.value)
+
+
+def test_a_worker_that_holds_too_much_is_stopped() -> None:
+    async def work() -> None:
+        worker = Worker(Limits(memory=32 * MIB), 1)
+        await worker.start()
+        assert worker.pid is not None
+        process = psutil.Process(worker.pid)
+        asked = asyncio.create_task(worker.ask("open", {"source": asdict(named("digits")), "preprocessing": None}, 60))
+        while not asked.done():
+            worker.watch()
+            await asyncio.sleep(0.05)
+        message = await refused(asked, 503)  # type: ignore[arg-type]
+        assert "32 MiB" in message
+        assert not worker.alive and (not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+    within(work())
+
+
+def test_ten_thousand_layers_end_at_the_time_limit_and_the_session_goes_on() -> None:
+    async def work() -> None:
+        session = Session("visitor", Limits(opening=60), 1)
+        await session.open(named("digits"))
+        await session.add(samples()[0])
+        deep = NetworkSource("deep", "deep", "tests.app.deep:ten_thousand_layers")
+        session.limits = session.worker.limits = Limits(opening=4)  # type: ignore[union-attr]
+        started = time.monotonic()
+        assert "longer than the 4 seconds" in await refused(session.open(deep), 503)
+        assert time.monotonic() - started < 30
+        session.limits = Limits(opening=60)
+        assert await session.ask("look", "sample-0", {})
+        session.close()
+
+    within(work())
+
+
+def test_sessions_make_room_and_leave_when_idle() -> None:
+    async def work() -> None:
+        sessions = Sessions(Limits(sessions=2, idle=0.3), 1)
+        first, second = sessions.begin(), sessions.begin()
+        assert first.identity != second.identity and len(first.identity) >= 43
+        assert os.stat(first.folder).st_mode & 0o077 == 0, "nobody else reads uploads"
+        assert sessions.find(first.identity) is first
+        third = sessions.begin()
+        assert sessions.find(second.identity) is None and not second.folder.exists()
+        assert "session has ended" in await refused(second.open(named("digits")), 410)
+        await sessions.start()
+        await asyncio.sleep(1.5)
+        assert sessions.find(first.identity) is None and sessions.find(third.identity) is None
+        assert not first.folder.exists() and not third.folder.exists()
+        assert sessions.find(None) is None and sessions.find("") is None
+        sessions.close()
+
+    within(work())
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("a.png", "a.png"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\x\\y.png", "y.png"),
+        ("a\x00\nb", "ab"),
+        ("é" * 99, "é" * 80),
+    ],
+)
+def test_labels(given: str, shown: str) -> None:
+    assert label_of(given) == shown
+
+
+def test_a_file_without_a_name() -> None:
+    for given in ("", "/", "..\\", "\n"):
+        with pytest.raises(InputError, match="no name"):
+            label_of(given)

@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +21,7 @@ from fwdkern.engine.options import parse_options
 from fwdkern.engine.planner import Plan
 from fwdkern.engine.rounding import rounding
 from fwdkern.engine.tape import Tape, record
-from fwdkern.engine.units import parse_target, parse_units
+from fwdkern.engine.units import WeightedSum, parse_place, parse_target, parse_units
 from fwdkern.errors import DeviceMemoryError, InputError, LayerError
 from fwdkern.graph import SOFTMAX, Layer, Network, build_network
 from fwdkern.graph.onnx import OnnxNetwork, example_input, is_onnx, read_onnx
@@ -70,10 +71,13 @@ class _Source:
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Source":
         return self
 
+    def changes(self) -> list[str]:
+        """Weights and statistics that were written to since ``fuse``."""
+        return [name for name, tensor, version in self.versions if tensor._version != version]
+
     def refuse_changes(self) -> None:
-        """Raise InputError if a weight or a statistic was written to since ``fuse``."""
-        changed = [name for name, tensor, version in self.versions if tensor._version != version]
-        if changed:
+        """Raise InputError if there are changes."""
+        if changed := self.changes():
             raise InputError(
                 f"{len(changed)} weights of the model changed after fuse (first: {changed[0]!r}), and some were folded "
                 "into others, so this network would be neither the old nor the new one: call fwdkern.fuse again"
@@ -127,18 +131,24 @@ class FusedModel(nn.Module):
         return self._network_for(x).run(x)
 
     @property
+    def outdated(self) -> bool:
+        """Whether the model's weights changed after ``fuse``, so that this network refuses to run."""
+        return bool(self._source.changes())
+
+    @property
     def layers(self) -> list[Layer]:
         """The parsed network in order of execution."""
         return self._primary.layers
 
-    def layer(self, name: str) -> Layer:
-        """One layer by name, or by the name of a block whose result it is.
+    def layer(self, name: str | nn.Module) -> Layer:
+        """One layer by name, by the name of a block whose result it is, or by the model's module itself.
 
         Raises:
             LayerError: there is none; the message names the closest.
         """
         network = self._primary
-        name = network.aliases.get(name, name)
+        given = self._path(name) if isinstance(name, nn.Module) else name
+        name = network.aliases.get(given, given)
         if name in network.index:
             return network.index[name]
         if name in network.absorbed:
@@ -147,12 +157,61 @@ class FusedModel(nn.Module):
                 f"ask for {network.absorbed[name]!r}"
             )
         known = [*network.index, *network.aliases]
-        close = difflib.get_close_matches(str(name), known, 3, 0.5)
+        close = difflib.get_close_matches(str(given), known, 3, 0.5)
         raise LayerError(
-            f"no layer is called {name!r}"
+            f"no layer is called {given!r}"
             + (f"; close: {', '.join(map(repr, close))}" if close else "")
             + f". net.layers lists all {len(network.layers)}"
         )
+
+    def obstacles(self, inputs: Tensor) -> dict[str, tuple[str, ...]]:
+        """What cannot be explained at these inputs: by the name of each such layer, the layers without a rule that it
+        depends on, which may be itself."""
+        tape, _ = self._record(inputs, "ieee")
+        pairs = zip(tape.steps, tape.obstacles(), strict=True)
+        return {step.name: behind for step, behind in pairs if behind}
+
+    def place(self, layer: str | nn.Module, of_input: bool = False) -> str:
+        """Name of the layer that makes a module's output, or the one value that the module reads; ``"input"`` for the
+        input, numbers or embedded tokens.
+
+        Raises:
+            LayerError: there is none, or what the module reads is several values or was folded away.
+        """
+        network = self._primary
+        path = self._path(layer) if isinstance(layer, nn.Module) else layer
+        if not of_input:
+            return "input" if "input" in (path, network.aliases.get(path)) else self.layer(path).name
+
+        def inside(name: str) -> bool:
+            return name == path or name.startswith(f"{path}.")
+
+        folded = {network.absorbed[name]: name for name in network.absorbed}
+        members = [each for each in network.layers if inside(each.name) or inside(folded.get(each.name, each.name))]
+        if not members:
+            return self.place(path)  # a module that changes nothing
+        read = {parent for each in members for parent in each.parents if not inside(parent)}
+        cut = [folded[each.name] for each in members if each.name in folded and not inside(folded[each.name])]
+        if cut or len(read) != 1:
+            what = f"was folded into it with {cut[0]!r}" if cut else f"is not one value but {len(read)}"
+            raise LayerError(f"what {path!r} reads {what}: name the layer that makes it")
+        return read.pop()
+
+    def _path(self, module: nn.Module) -> str:
+        root = self._source.model
+        paths = [path for path, each in root.named_modules(remove_duplicate=False) if each is module]
+        if not paths:
+            raise LayerError(f"{type(module).__name__} is not a module of this {type(root).__name__}")
+        again = re.compile(re.escape(paths[0]) + r"[^@]*@\d+")  # the second call of it, or of a part
+        if len(paths) > 1 or any(again.fullmatch(name) for name in (*self._primary.index, *self._primary.aliases)):
+            raise LayerError(f"module {paths[0]!r} is called several times: give the name of one call, from net.layers")
+        return paths[0]
+
+    @property
+    def output_shape(self) -> tuple[int, ...] | None:
+        """The shape of the output without the batch, None where the network does not return one tensor."""
+        name = self._primary.output
+        return None if name is None else self._primary.index[name].shape
 
     def report(self) -> str:
         """What was swapped, folded and left, and which backend serves each op where the weights are, as text."""
@@ -177,7 +236,8 @@ class FusedModel(nn.Module):
         Args:
             inputs: ``[B, *shape]``.
             target: None for each input's top class, a class for all, ``[B]`` one class each (a list likewise),
-                ``[B, K]`` several each (for a single input a list ``[K]`` will do), or ``"all"``.
+                ``[B, K]`` several each (for a single input a list ``[K]`` will do), or ``"all"``. Where the network
+                returns no ``[B, classes]`` but ``[B, *shape]``: one unit's coordinates for all, or ``[B, rank]``.
             features: ``"pixels"`` (channels summed), ``"channels"`` (kept apart), or an integer label map
                 ``[H, W]`` or ``[B, H, W]`` of segments numbered from 0. Of sequences ``"pixels"`` are their steps,
                 ``"tokens"``, and segments ``[T]`` or ``[B, T]``.
@@ -241,6 +301,36 @@ class FusedModel(nn.Module):
         options = parse_options(bias, mode, layout, backend, memory, strict, storage, precision)
         tape, network = self._record(inputs, precision, name)
         request = _unit_request(tape, name, units)
+        return self._run(Job(network, tape, [request], parse_features(features, tape.input, tape.sequence), options))[0]
+
+    def attribute_sum(
+        self,
+        inputs: Tensor,
+        layer: str | nn.Module,
+        weights: Tensor | Callable[[Tensor], Tensor],
+        features: str | Tensor = "pixels",
+        bias: str = "uniform",
+        memory: int | str = "2GiB",
+        strict: bool = False,
+    ) -> Relevance:
+        """The map of one weighted sum of a layer's units, at the cost of one unit's.
+
+        Args:
+            layer: a name from ``net.layers``, or ``"input"``.
+            weights: ``[*shape]`` or ``[B, *shape]``, or a function that makes them from the layer's value
+                ``[B, *shape]``.
+            bias: ``"uniform"`` or ``"separate"``.
+
+        The other arguments are those of ``attribute``. K is 1, and ``units`` of the result are the weights.
+        """
+        if bias == "receptive_field":
+            raise InputError('bias="receptive_field" has no meaning for a sum; use "uniform" or "separate"')
+        name = self.place(layer)
+        options = parse_options(bias, "reverse", "dense", "torch", memory, strict)
+        tape, network = self._record(inputs, options.precision, name)
+        step = tape.find(name)
+        value = tape.steps[step].value
+        request = Request(step, WeightedSum.of(weights(value) if callable(weights) else weights, value, name), name)
         return self._run(Job(network, tape, [request], parse_features(features, tape.input, tape.sequence), options))[0]
 
     def iter_units(
@@ -490,7 +580,8 @@ def _class_layer(network: Network) -> tuple[str, str]:
 
 def _class_request(tape: Tape, layer: str, target: object) -> Request:
     step = tape.find(layer)
-    return Request(step, parse_target(target, tape.steps[step].value), layer)
+    value = tape.steps[step].value
+    return Request(step, (parse_target if value.dim() == 2 else parse_place)(target, value), layer)
 
 
 def _unit_request(tape: Tape, name: str, units: str | Tensor) -> Request:

@@ -1,6 +1,7 @@
 """Models by name, for the command line: the embedded ones, torchvision, timm or a factory function."""
 
 import difflib
+import hashlib
 import importlib
 import inspect
 import json
@@ -129,6 +130,15 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if problems:
         raise InputError(f"{path} does not fit the model: " + "; ".join(problems) + ".")
     model.load_state_dict(given, strict=True)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """A short name of a model's weights, so that results of other ones are not mixed in."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().double().numpy().tobytes())
+    return sha.hexdigest()[:16]
 
 
 def load_classes(path: Path) -> list[str]:

@@ -1,9 +1,11 @@
 """From an image file to a model's input tensor: every step is explicit and can be printed."""
 
+import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -74,6 +76,10 @@ class Preprocessing:
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
         """All steps but the normalisation: float32 [C, H, W] in [0, 1]."""
+        return self.levels(image).float() / 255
+
+    def levels(self, image: Image.Image) -> torch.Tensor:
+        """Resized and cropped: uint8 [C, H, W]."""
         image = image.convert("L" if self.channels == 1 else "RGB")
         height, width = self._resized(image.height, image.width)
         if (width, height) != image.size:
@@ -81,7 +87,7 @@ class Preprocessing:
         if self.crop is not None:
             top, left = _crop_corner((height, width), self.crop)
             image = image.crop((left, top, left + self.crop[1], top + self.crop[0]))
-        values = np.asarray(image, dtype=np.float32).reshape(image.height, image.width, self.channels) / 255
+        values = np.array(image).reshape(image.height, image.width, self.channels)
         return torch.from_numpy(values).permute(2, 0, 1).contiguous()
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -146,27 +152,36 @@ def load_image(path: Path | str) -> Image.Image:
         raise InputError(f"There is no file {path}.")
     if path.is_dir():
         raise InputError(f"{path} is a folder; name the image files in it, for example {path}/*.jpg.")
+    return _decoded(path, str(path))
+
+
+def decode_image(data: bytes, name: str) -> Image.Image:
+    """The same from the bytes of a file; `name` is for the messages."""
+    return _decoded(io.BytesIO(data), name)
+
+
+def _decoded(file: Path | BinaryIO, name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # Pillow only warns up to twice its own limit; the lower limit here is checked before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as image:
+            with Image.open(file, formats=_FORMATS) as image:
                 if image.width * image.height > _MAX_PIXELS:
-                    raise InputError(_too_large(path, f"{image.width} x {image.height} pixels"))
+                    raise InputError(_too_large(name, f"{image.width} x {image.height} pixels"))
                 image.load()
                 return _flatten(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
-        raise InputError(_too_large(path, "far too many pixels")) from error
+        raise InputError(_too_large(name, "far too many pixels")) from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not a PNG, JPEG or WebP picture.") from error
+        raise InputError(f"{name} is not a PNG, JPEG or WebP picture.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} cannot be read as a picture ({error}); is the file complete?") from error
+        raise InputError(f"{name} cannot be read as a picture ({error}); is the file complete?") from error
 
 
-def _too_large(path: Path, size: str) -> str:
-    return f"{path} has {size}; at most {_MAX_PIXELS // 1_000_000} million are read: scale it down first."
+def _too_large(name: str, size: str) -> str:
+    return f"{name} has {size}; at most {_MAX_PIXELS // 1_000_000} million are read: scale it down first."
 
 
 def _flatten(image: Image.Image) -> Image.Image:

@@ -18,7 +18,8 @@ class Relevance:
             ``[B, K, T]`` for tokens, ``[B, K, T, D]`` for the channels of tokens.
         bias: bias mass β, ``[B, K]``; part of ``scores`` unless ``bias_in_scores`` is off.
         outputs: the units' values a, ``[B, K]``.
-        units: what row k is: coordinates ``[K, rank]``, channels ``[C, 1]`` or classes ``[B, K]``.
+        units: what row k is: coordinates ``[K, rank]`` or ``[B, 1, rank]``, channels ``[C, 1]``, classes ``[B, K]``, or
+            the weights ``[B, *shape]`` of a sum.
         layer: the layer whose units they are; where a softmax ends the network, the layer below it.
         features: what the slices are, ``"pixels"``, ``"channels"``, ``"segments"``, ``"tokens"`` or
             ``"token channels"``.

@@ -174,3 +174,29 @@ def test_receptive_fields_of_a_network_whose_only_weights_are_not_parameters() -
     """A PReLU's slope is kept as a constant, in its own dtype."""
     net = fwdkern.fuse(nn.Sequential(nn.PReLU()).double().eval(), image(1, 1, 2, 2))
     assert net.receptive_field(net.layers[-1].name, torch.tensor([[0, 1, 0]])).tolist() == [[1, 0, 2, 1]]
+
+
+class _OneNumber(nn.Module):
+    """A layer that is one number for each example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).relu().mean((1, 2, 3))[:, None])
+
+
+def test_a_layer_of_one_number_has_one_unit() -> None:
+    model, x = _OneNumber().double().eval(), torch.randn(2, 1, 6, 6, dtype=torch.float64)
+    net = fwdkern.fuse(model, x)
+    (name,) = (layer.name for layer in net.layers if layer.shape == ())
+    for mode in ("forward", "reverse"):
+        found = net.attribute_units(x, name, mode=mode)
+        assert found.units.shape == (1, 0) and found.scores.shape == (2, 1, 6, 6)
+        assert torch.allclose(found.outputs[:, 0], model.conv(x).relu().mean((1, 2, 3)))
+        assert found.delta.abs().max() < 1e-14
+    assert net.contributions(x, 0, name).shares.shape == (2,)
+    assert net.decompose(x, 0, name, top=1).delta.abs().max() < 1e-14
+    with pytest.raises(InputError, match="without channels"):
+        net.attribute_units(x, name, units="channels")

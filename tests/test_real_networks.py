@@ -1,4 +1,4 @@
-"""Trained networks on photographs: ResNet-20 on CIFAR-10, SqueezeNet 1.1 on ImageNet."""
+"""Trained networks on photographs: ResNet-20 on CIFAR-10, SqueezeNet 1.1 and MobileNet v2 on ImageNet."""
 
 import functools
 from collections.abc import Callable
@@ -33,6 +33,13 @@ def resnet(dtype: torch.dtype) -> tuple[nn.Module, FusedModel, Tensor]:
 @functools.cache
 def squeezenet(dtype: torch.dtype) -> tuple[nn.Module, FusedModel, Tensor]:
     network, images = data.squeezenet().to(dtype), data.imagenet_photos(2)[0].to(dtype)
+    return network, fwdkern.fuse(network, images), images
+
+
+@functools.cache
+def mobilenet(dtype: torch.dtype) -> tuple[nn.Module, FusedModel, Tensor]:
+    half = (0.5, 0.5, 0.5)
+    network, images = data.mobilenet_v2().to(dtype), data.imagenet_photos(1, half, half)[0].to(dtype)
     return network, fwdkern.fuse(network, images), images
 
 
@@ -73,7 +80,7 @@ def test_squeezenet_top1() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
-@pytest.mark.parametrize("make", [resnet, squeezenet])
+@pytest.mark.parametrize("make", [resnet, squeezenet, mobilenet])
 def test_class_maps_equal_autograd(make: Callable[[torch.dtype], tuple], dtype: torch.dtype) -> None:
     network, net, images = make(dtype)
     expected = reference(network, images)

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from fwdkern import __version__
 from fwdkern.cli import console
+from fwdkern.cli.batch import batch
 from fwdkern.cli.bench import bench
 from fwdkern.cli.demo import demo
 from fwdkern.cli.evaluate import evaluate
@@ -103,7 +104,7 @@ def _root(
     pass
 
 
-for command in (explain, units, layers, info, demo, serve, evaluate, bench):
+for command in (explain, units, layers, info, demo, serve, evaluate, batch, bench):
     app.command()(command)
 
 

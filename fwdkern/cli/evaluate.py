@@ -1,12 +1,10 @@
 """`fwdkern evaluate`: which method's maps show what a model looked at."""
 
-import hashlib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from torch import nn
 
 from fwdkern import viz
 from fwdkern.cli import console
@@ -26,7 +24,7 @@ from fwdkern.evaluation.images import digest
 from fwdkern.evaluation.report import Report
 from fwdkern.evaluation.run import batches
 from fwdkern.files import replace_text
-from fwdkern.models import DEFAULT_MODEL
+from fwdkern.models import DEFAULT_MODEL, weights_digest
 
 _BATCH = 10
 
@@ -102,7 +100,7 @@ def evaluate(
     made = make_methods(session.named.model, methods or list(METHODS))
     settings = {
         "model": session.named.name,
-        "weights": _digest(session.named.model),
+        "weights": weights_digest(session.named.model),
         "input": session.preprocessing.describe(),
         "images": "built-in" if images is None else images.name,
         "examples": digest(examples),
@@ -125,12 +123,3 @@ def evaluate(
         place.put(text)
     console.say(text)
     console.say(f"{out / 'table.md'}, {out / 'table.png'}, and one .csv of single images for each method")
-
-
-def _digest(model: nn.Module) -> str:
-    """A short name of the model's weights, so that results of other ones are not mixed in."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        sha.update(name.encode())
-        sha.update(tensor.detach().cpu().double().numpy().tobytes())
-    return sha.hexdigest()[:16]

@@ -4,10 +4,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from torch import Tensor
 
+from fwdkern.engine.features import patches
 from fwdkern.errors import InputError
 
 _MODEL, _INPUT, _MAPS, _TEXT = "Model", "Input", "Maps", "Text"
@@ -142,5 +142,4 @@ def parse_features(text: str, shape: tuple[int, int]) -> str | Tensor:
     kind, _, side = text.partition(":")
     if kind != "patches" or not side.isdigit() or int(side) == 0:
         raise InputError(f"--features is {text!r}; expected pixels, channels or patches:N, for example patches:8.")
-    rows, columns = (torch.arange(length) // int(side) for length in shape)
-    return rows[:, None] * (int(columns[-1]) + 1) + columns  # [H, W]
+    return patches(int(side), shape)

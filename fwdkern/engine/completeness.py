@@ -55,7 +55,9 @@ def _largest(relative: Tensor) -> float:
     return float(relative.nan_to_num(torch.inf).max())
 
 
-def _unit(result: Relevance, example: int, row: int) -> list[int] | int:
+def _unit(result: Relevance, example: int, row: int) -> list[int] | int | str:
     """What a row is: coordinates, or a class where units are ``[B, K]`` classes."""
-    per_example = result.units.shape == result.outputs.shape
+    if result.units.is_floating_point():
+        return "a weighted sum"
+    per_example = result.units.dim() == 3 or result.units.shape == result.outputs.shape
     return (result.units[example, row] if per_example else result.units[row]).tolist()

@@ -10,7 +10,7 @@ from fwdkern.engine.dense import pull
 from fwdkern.engine.features import Features
 from fwdkern.engine.options import Options
 from fwdkern.engine.tape import Tape
-from fwdkern.engine.units import Units
+from fwdkern.engine.units import Units, coordinates
 from fwdkern.errors import InputError
 from fwdkern.graph import Network
 from fwdkern.relevance import Relevance
@@ -24,7 +24,7 @@ class Contributions:
         shares: g_u · a_u, each unit's value times its weight in the score, ``[B, *shape]``.
         rest: what reaches the score otherwise: biases behind the layer and paths around it, ``[B]``.
         outputs: the scores, ``[B]``.
-        target: the classes, ``[B]``.
+        target: the classes, ``[B]``, or places ``[B, rank]`` of an output that is not classes.
         layer: the layer's name.
     """
 
@@ -37,7 +37,7 @@ class Contributions:
     @property
     def delta(self) -> Tensor:
         """Completeness error ``[B]``: the scores minus all shares and the rest; zero but for rounding."""
-        explained = self.shares.double().flatten(1).sum(1) + self.rest.double()
+        explained = self.shares.double().reshape(len(self.shares), -1).sum(1) + self.rest.double()
         return (self.outputs.double() - explained).to(self.outputs.dtype)
 
 
@@ -72,16 +72,16 @@ def decompose(
     arrived, mass = _arrive(tape, target, layer)
     value = tape.steps[layer.step].value
     gain = arrived[layer.step]  # [1, B, *shape]
-    share = (gain[0] * value).flatten(1)  # [B, units]
+    share = (gain[0] * value).reshape(len(value), -1)  # [B, units]
     count = min(top, share.shape[1])
     flat = share.abs().topk(count, 1).indices
     shape = tuple(value.shape[1:])
-    units = Units(shape, flat, torch.stack(torch.unravel_index(flat, shape), 2))
+    units = Units(shape, flat, coordinates(flat, shape))
     own = Job(network, tape, [Request(layer.step, units, layer.layer)], features, replace(options, strict=False)).run()[
         0
     ]
-    weight = gain[0].flatten(1).gather(1, flat)
-    others = gain.flatten(2).scatter(2, flat[None], 0).view_as(gain)
+    weight = gain[0].reshape_as(share).gather(1, flat)
+    others = gain.reshape(1, *share.shape).scatter(2, flat[None], 0).view_as(gain)
     below, below_mass = pull(tape, layer.step, others)
     pulled = below[0] + arrived[0] if 0 in arrived else below[0]
     rest = _rest(features, tape.input, pulled, (mass + below_mass).T, options.bias)
@@ -104,7 +104,7 @@ def _arrive(tape: Tape, target: Request, layer: Request) -> tuple[dict[int, Tens
     """One class an input pulled back to the layer, and to the input by paths around it; see ``pull``."""
     if target.units.count != 1:
         raise InputError(f"one class per input can be split, not {target.units.count}")
-    if layer.step >= target.step or layer.step not in tape.ancestors([target.step]):
+    if layer.step not in tape.ancestors([target.step]):
         raise InputError(f"layer {layer.layer!r} does not lead to the network's output {target.layer!r}")
     return pull(tape, target.step, target.units.seed(0, 1, tape.steps[target.step].value), layer.step)
 

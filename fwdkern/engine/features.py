@@ -92,6 +92,12 @@ def _over_channels(values: Tensor, channels: int, last: bool) -> Tensor:
     return values.repeat_interleave(channels, -1) if last else values.repeat(*[1] * (values.dim() - 1), channels)
 
 
+def patches(side: int, shape: tuple[int, int]) -> Tensor:
+    """A label map ``[H, W]`` of squares of ``side`` pixels, numbered row by row; those at the end may be cut off."""
+    rows, columns = (torch.arange(length) // side for length in shape)
+    return rows[:, None] * (int(columns[-1]) + 1) + columns
+
+
 def parse_features(features: str | Tensor, x: Tensor, sequence: bool = False) -> Features:
     """``"pixels"``, ``"channels"`` or an integer label map ``[*positions]`` or ``[B, *positions]``; of a sequence
     ``"pixels"`` may be called ``"tokens"``."""

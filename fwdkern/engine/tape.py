@@ -16,6 +16,9 @@ from fwdkern.rules import Call, Frozen, Live, NoRule, find_rule, known_operators
 from fwdkern.rules.frozen import Constant
 from fwdkern.rules.gates import GATE_KEEPING, GATES
 
+# Layers that an error names.
+_LISTED = 20
+
 
 @dataclass(frozen=True)
 class Step:
@@ -68,12 +71,29 @@ class Tape:
                 stack.extend(self.steps[step].parents)
         reasons = [s.frozen for s in (self.steps[i] for i in sorted(needed)) if isinstance(s.frozen, str)]
         if reasons:
-            raise UnsupportedOperatorError(
-                "; ".join(dict.fromkeys(reasons))
-                + ". Layers that do not depend on it can still be explained. Operators with a "
-                "rule: " + ", ".join(known_operators())
-            )
+            raise UnsupportedOperatorError(self._refusal(list(dict.fromkeys(reasons))))
         return sorted(needed)
+
+    def obstacles(self) -> list[tuple[str, ...]]:
+        """For every step the names of the steps without a rule that it depends on, itself among them."""
+        found: list[tuple[str, ...]] = []
+        for step in self.steps:
+            own = (step.name,) if isinstance(step.frozen, str) else ()
+            found.append(tuple(dict.fromkeys([name for p in step.parents for name in found[p]] + list(own))))
+        return found
+
+    def _refusal(self, reasons: list[str]) -> str:
+        free = [s.name for s, behind in zip(self.steps, self.obstacles(), strict=True) if not behind][1:]
+        listed = ", ".join(free[-_LISTED:])
+        if len(free) > _LISTED:
+            listed = f"{len(free)}, the last of them {listed}"
+        return (
+            f"{len(reasons)} operator{'s' if len(reasons) > 1 else ''} on the way cannot be explained:\n  "
+            + "\n  ".join(reasons)
+            + f"\nLayers that can still be explained, as they do not depend on these: {listed or 'none'}.\nAn operator "
+            "gets a rule with fwdkern.rules.register, a smooth function of each element with "
+            "fwdkern.rules.register_smooth. Operators with a rule: " + ", ".join(known_operators())
+        )
 
 
 class _Recorder(fx.Interpreter):
@@ -134,14 +154,16 @@ class _Recorder(fx.Interpreter):
         if call.target is operator.getitem:
             source = self.tape.steps[call.args[0][call.args[1]].step].frozen
             return source if isinstance(source, str) else f"node {self._node.name} has no relevance rule"
-        where = f"node {self._node.name} ({call.target}) in {enclosing_path(self._node)}"
+        where = f"node {self._node.name} ({call.target}) in {enclosing_path(self._node)}, output {_shape(call.output)},"
         found = find_rule(call.target)
         if found is None:
             return f"{where} has no relevance rule"
+        if any(isinstance(a, Live) and isinstance(a.value, Tensor) and a.value.is_complex() for a in call.args):
+            return f"{where} has none for this use: complex numbers have no rules"
         try:
             return found[1](call)
         except NoRule as reason:
-            return f"{where}: {reason}"
+            return f"{where} has none for this use: {reason}"
 
     def _add(self, name: str, value: Tensor, parents: tuple[int, ...], frozen: Frozen | str | None) -> Live:
         kept = self.keep is None or name in self.keep or not parents
@@ -149,6 +171,13 @@ class _Recorder(fx.Interpreter):
         held = value if kept else torch.empty_like(value, device="meta")
         self.tape.steps.append(Step(name, held, parents, frozen))
         return Live(value, len(self.tape.steps) - 1)
+
+
+def _shape(output: Any) -> str:
+    """Shapes without the batch."""
+    if isinstance(output, (tuple, list)):
+        return " and ".join(_shape(part) for part in output)
+    return str(list(output.shape[1:])) if isinstance(output, Tensor) else type(output).__name__
 
 
 def _strip(value: Any, operands: list[Live]) -> Any:

@@ -14,7 +14,8 @@ class Units:
 
     Attributes:
         flat: int64 ``[1 or B, K]``, positions in the flattened layer; None for sums over each channel's positions.
-        index: what row k is, as results show it: ``[K, rank]``, ``[B, K]`` class numbers, or ``[C, 1]`` channels.
+        index: what row k is, as results show it: ``[K, rank]``, ``[B, K]`` class numbers, ``[B, 1, rank]`` places of
+            another output, or ``[C, 1]`` channels.
     """
 
     shape: tuple[int, ...]
@@ -65,6 +66,11 @@ class Units:
         return Units(self.shape, self.flat[:, start:stop], index)
 
 
+def coordinates(flat: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Positions ``[..., K]`` in a flattened layer as coordinates ``[..., K, rank]``."""
+    return torch.stack(torch.unravel_index(flat, shape), -1) if shape else flat.new_zeros(*flat.shape, 0)
+
+
 def parse_units(units: str | Tensor, value: Tensor, layer: str) -> Units:
     """``"all"``, ``"channels"`` or coordinates int ``[K, rank]`` in a layer of value ``[B, *shape]``."""
     shape = tuple(value.shape[1:])
@@ -73,8 +79,10 @@ def parse_units(units: str | Tensor, value: Tensor, layer: str) -> Units:
     if isinstance(units, str):
         if units == "all":
             flat = torch.arange(count, device=value.device)
-            return Units(shape, flat[None], torch.stack(torch.unravel_index(flat, shape), 1), every=True)
+            return Units(shape, flat[None], coordinates(flat, shape), every=True)
         if units == "channels":
+            if not shape:
+                raise InputError(f'units: layer {layer!r} is one number without channels; use "all"')
             return Units(shape, None, torch.arange(shape[0], device=value.device)[:, None])
         raise InputError(
             f'units={units!r} is not one of "all", "channels" or a tensor of coordinates [K, {len(shape)}]'
@@ -101,6 +109,56 @@ def parse_units(units: str | Tensor, value: Tensor, layer: str) -> Units:
         )
     strides = torch.tensor([int(sizes[i + 1 :].prod()) for i in range(len(shape))], device=value.device)
     return Units(shape, (index * strides).sum(1)[None], index)
+
+
+def parse_place(target: object, output: Tensor) -> Units:
+    """One unit for each input of an output ``[B, *shape]`` that is not classes: its coordinates ``[rank]`` for all
+    inputs or ``[B, rank]``, None where there is but one."""
+    batch, shape = output.shape[0], tuple(output.shape[1:])
+    if target is None and output[0].numel() == 1:
+        zeros = torch.zeros(batch, 1, dtype=torch.int64, device=output.device)
+        return Units(shape, zeros, zeros[..., None].expand(-1, -1, len(shape)))
+    try:
+        place = torch.as_tensor(target, device=output.device)
+    except (TypeError, ValueError, RuntimeError):
+        place = output.new_empty(0)
+    if place.is_floating_point() or place.shape not in ((len(shape),), (batch, len(shape))):
+        raise InputError(
+            f"target={target!r} does not fit a network that returns {list(output.shape)}: give the coordinates of one "
+            f"unit, a tuple of {len(shape)} integers for all inputs or [{batch}, {len(shape)}] for one unit each"
+        )
+    one = parse_units(place.expand(batch, -1), output, "output")
+    assert one.flat is not None
+    return Units(shape, one.flat.T, one.index[:, None])
+
+
+@dataclass(frozen=True)
+class WeightedSum(Units):
+    """One linear form of a layer's units instead of some of them; ``index`` holds its weights ``[B, *shape]``."""
+
+    @classmethod
+    def of(cls, weights: Tensor, value: Tensor, layer: str) -> "WeightedSum":
+        """From weights ``[*shape]`` or ``[B, *shape]`` for a layer of value ``[B, *shape]``."""
+        if weights.shape not in (value.shape, value.shape[1:]):
+            raise InputError(
+                f"weights: layer {layer!r} has the value {list(value.shape)}, so its weights must be "
+                f"{list(value.shape[1:])} or {list(value.shape)}, got {list(weights.shape)}"
+            )
+        weights = weights.detach().to(value)
+        if not weights.isfinite().all():
+            raise InputError(f"weights hold {int((~weights.isfinite()).sum())} NaN or infinite values")
+        return cls(tuple(value.shape[1:]), None, weights.expand_as(value))
+
+    @property
+    def count(self) -> int:
+        return 1
+
+    def gather(self, values: Tensor) -> Tensor:
+        first = values.dim() - len(self.shape)
+        return (values * self.index).flatten(first).sum(-1, keepdim=True)
+
+    def seed(self, start: int, stop: int, like: Tensor) -> Tensor:
+        return self.index.contiguous()[None]
 
 
 def parse_target(target: object, output: Tensor) -> Units:

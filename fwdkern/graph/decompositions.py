@@ -47,11 +47,21 @@ def variance(
     return (x - x.mean(dims, True)).pow(2).sum(dims, keepdim) / taken
 
 
+def variance_over(x: Tensor, dim: list[int] | None, unbiased: bool = True, keepdim: bool = False) -> Tensor:
+    """The same with 1 or 0 as the correction."""
+    return variance(x, dim, correction=int(unbiased), keepdim=keepdim)
+
+
 def deviation(
     x: Tensor, dim: list[int] | None = None, *, correction: float | None = None, keepdim: bool = False
 ) -> Tensor:
     """The root of the variance."""
     return variance(x, dim, correction=correction, keepdim=keepdim).sqrt()
+
+
+def deviation_over(x: Tensor, dim: list[int] | None, unbiased: bool = True, keepdim: bool = False) -> Tensor:
+    """The root of that."""
+    return variance_over(x, dim, unbiased, keepdim).sqrt()
 
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
@@ -60,7 +70,10 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.glu.default: glu,
     aten.lerp.Scalar: lerp,
     aten.lerp.Tensor: lerp,
+    aten.fliplr.default: lambda x: x.flip(1),
     aten.square.default: square,
     aten.std.correction: deviation,
+    aten.std.dim: deviation_over,
     aten.var.correction: variance,
+    aten.var.dim: variance_over,
 }

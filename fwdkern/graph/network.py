@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils._pytree import tree_unflatten
 
 from fwdkern.errors import CaptureError
@@ -68,7 +69,8 @@ class Network:
     Attributes:
         module: runs the plain forward pass; every node that makes a layer carries ``meta["layer"]``.
         layers: the parsed network in order of execution.
-        aliases: other names under which a layer is known (blocks, dropouts); absorbed: names of layers that were
+        aliases: other names under which a layer is known (blocks, dropouts), ``"input"`` for an embedding of tokens;
+        absorbed: names of layers that were
         folded into another one and have no values any more.
         output: name of the layer whose value the network returns, None if it returns several.
         geometry: what the engine has found out about receptive fields, which depend on shapes alone.
@@ -129,7 +131,7 @@ def build_network(model: nn.Module, example: Tensor) -> Network:
             Layer(
                 names[node],
                 operator_name(node.target) + ("+batch_norm" if node in folded else ""),
-                tuple(int(size) for size in node.meta["val"].shape[1:]),
+                _shape(node),
                 tuple(dict.fromkeys(names[p] for p in node.all_input_nodes if p in live and p in names)),
                 found[0] if (found := find_rule(node.target)) else None,
             )
@@ -139,7 +141,7 @@ def build_network(model: nn.Module, example: Tensor) -> Network:
     own = {names[node] for node in nodes}
     for path, node in results.items():
         target = stand_in.get(node, node)
-        if target in alive and path not in own:
+        if (target in alive or target is source) and path not in own:
             aliases[path] = names[target]
     absorbed = {names[source]: names[node] for node, source in folded.items()}
     returned = _returned(module, names, alive)
@@ -154,6 +156,17 @@ def build_network(model: nn.Module, example: Tensor) -> Network:
     layers = [replace(layer, module=swapped.get(layer.name, "")) for layer in layers]
     layers = [_explained_below(layer) if layer.name == returned else layer for layer in layers]
     return Network(module, layers, aliases, absorbed, returned, captured, constants, vocabulary, sequence)
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    """The shape of a node's value without the batch."""
+    try:
+        return tuple(int(size) for size in node.meta["val"].shape[1:])
+    except GuardOnDataDependentSymNode:
+        raise CaptureError(
+            f"the shape of the output of node {node.name} ({node.target}) in {enclosing_path(node)} depends on values: "
+            "a bool index or repeat counts in a tensor. Use integer indices, or torch.where"
+        ) from None
 
 
 def _source(module: fx.GraphModule) -> fx.Node:

@@ -47,7 +47,7 @@ class Interpolation(Frozen):
         # One impulse a channel, alike along the other axes.
         impulses = torch.eye(size, dtype=self.dtype, device=self.device).view(1, size, *sides)
         seen = self.resize(impulses.expand(1, size, *self.in_size).contiguous())[0] != 0  # [in, *out]
-        return seen.movedim(axis + 1, 1).flatten(2).any(2).T
+        return seen.movedim(axis + 1, 1).unsqueeze(-1).flatten(2).any(2).T
 
 
 def _masked_max(boxes: Tensor, taps: Tensor) -> Tensor:

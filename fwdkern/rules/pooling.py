@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fwdkern.errors import UnsupportedOperatorError
 from fwdkern.ops.max_pool import Window, fits_bytes, max_pool, max_unpool, winner_index
 from fwdkern.rules.frozen import Frozen, fold
 from fwdkern.rules.reach import window_max
@@ -96,6 +97,11 @@ def freeze_max_pool2d(
     window = (_two(kernel), _two(stride), _two(padding), _two(dilation))
     if not fits_bytes(window):
         output, index = aten.max_pool2d_with_indices(x, *window, ceil_mode)
+        if max(window[3]) > 1 and output.isneginf().any():
+            raise UnsupportedOperatorError(
+                f"a window of a max pool with kernel {window[0]}, padding {window[2]} and dilation {window[3]} lies in "
+                f"the padding of an input of {list(x.shape)} alone: its maximum, −inf, is of no pixel; enlarge it"
+            )
         return output, Winner(index, x.shape, window)
     output, place = max_pool(x, window, ceil_mode)
     # What follows runs in the memory format that it has in the model, and so rounds alike.
@@ -131,8 +137,9 @@ def max_pool_nd(call: Call) -> Frozen:
     if rank == 3:
         call.output, index = aten.max_pool3d_with_indices(x, *window, ceil_mode)
         return Winner(index, x.shape, window)
-    call.output, flat = freeze_max_pool2d(x.unsqueeze(-2), *_lifted(window), ceil_mode)
-    call.output = call.output.squeeze(-2)
+    kernel, stride, padding, dilation = lifted(window)
+    output, flat = freeze_max_pool2d(x.unsqueeze(-2), kernel, stride, padding, dilation, ceil_mode)
+    call.output = output.squeeze(-2)
     return Winner(flat.index.squeeze(-2), x.shape, window)
 
 
@@ -181,7 +188,7 @@ class AveragePool(Frozen):
     ) -> None:
         self.in_shape, self.out_size, self.window, self.rest = in_shape, out_size, window, rest
         self.lines = len(out_size) == 1
-        self._arguments = (*(_lifted(window) if self.lines else window), *rest)
+        self._arguments = (*(lifted(window) if self.lines else window), *rest)
         self._pool, self._transpose = (
             (aten.avg_pool3d, aten.avg_pool3d_backward)
             if len(out_size) == 3
@@ -209,7 +216,7 @@ def _on_images(x: Tensor, lines: bool, operator: Callable[[Tensor], Tensor]) -> 
     return operator(x.unsqueeze(-2)).squeeze(-2) if lines else operator(x)
 
 
-def _lifted(window: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+def lifted(window: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
     """A window of lines (kernel, stride, padding, dilation) as one of images that are one row high."""
     neutral = (1, 1, 0, 1)
     return tuple((one, *part) for one, part in zip(neutral, window, strict=False))

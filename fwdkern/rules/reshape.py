@@ -54,13 +54,14 @@ def permute(call: Call) -> Frozen:
 def parts(call: Call) -> Frozen:
     """Diagonals, triangles and windows: copies of values, zeros elsewhere."""
     x = plain(call.args[0])
+    dims = [-1, -2]
     if call.target is aten.diagonal.default:
-        dims = (call.argument(2, "dim1", 0), call.argument(3, "dim2", 1))
+        dims = [call.argument(2, "dim1", 0), call.argument(3, "dim2", 1)]
     elif call.target is aten.unfold.default:
-        dims = (call.args[1],)
-    else:
-        dims = (-1, -2)
-    if call.target is not aten.im2col.default and 0 in {dim % x.dim() for dim in dims}:
+        dims = [call.args[1]]
+    elif call.target is aten.im2col.default:
+        dims = [-1, -2, -3]
+    if 0 in {dim % x.dim() for dim in dims}:
         raise NoRule("a diagonal, a triangle or windows along the batch dimension mix examples")
     return _relabel(call)
 
@@ -75,8 +76,10 @@ def gather(call: Call) -> Frozen:
         index, dim = call.argument(1, "indices"), call.argument(2, "dim")
     if dim is None or dim % x.dim() == 0:
         raise NoRule("gathering along the batch dimension mixes examples")
+    if not isinstance(index, Live):
+        return _relabel(call)
     dim = dim % x.dim()
-    index = plain(index)
+    index = index.value
     if call.target is aten.take_along_dim.default:
         index = index.expand(*(n if k == dim else m for k, (n, m) in enumerate(zip(index.shape, x.shape, strict=True))))
     frozen = Picked(index, dim, True, x.shape)
@@ -93,9 +96,11 @@ def index(call: Call) -> Frozen:
     # A mask counts as the indices of what it holds.
     indices = [part for i in given for part in ([None] if i is None else _numbers(i))]
     places = [place for place, i in enumerate(indices) if i is not None]
-    if places == [0, 1] and indices[0].equal(torch.arange(len(x), device=x.device)):
+    first, second = (*indices, None, None)[:2]
+    every = torch.arange(len(x), device=x.device)
+    if places == [0, 1] and first is not None and second is not None and first.equal(every):
         # One place of each example, such as a sentence's last token.
-        index = (indices[1] % x.shape[1]).view(-1, 1, *[1] * (x.dim() - 2)).expand(-1, 1, *x.shape[2:])
+        index = (second % x.shape[1]).view(-1, 1, *[1] * (x.dim() - 2)).expand(-1, 1, *x.shape[2:])
         return Picked(index, 1, False, x.shape)
     if places[0] == 0:
         raise NoRule("an index along the batch dimension mixes examples")

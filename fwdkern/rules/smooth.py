@@ -73,7 +73,6 @@ register_smooth(aten.cos.default, 0.0, 1.0, lambda z: -2 * (z / 2).sin().square(
 register_smooth(aten.cosh.default, 0.0, 1.0, lambda z: 2 * (z / 2).sinh().square())
 register_smooth(aten.erfc.default, -2 / math.sqrt(math.pi), 1.0, lambda z: -z.erf())
 register_smooth(aten.exp.default, 1.0, 1.0, torch.expm1)
-register_smooth(aten.exp2.default, math.log(2), 1.0, lambda z: torch.expm1(z * math.log(2)))
 register_smooth(aten.hardsigmoid.default, 1 / 6, 0.5, lambda z: (z / 6).clamp(-0.5, 0.5))
 register_smooth(aten.log_sigmoid.default, 0.5, -math.log(2), lambda z: -_softplus_rise(-z))
 register_smooth(aten.sigmoid.default, 0.25, 0.5, lambda z: (z / 2).tanh() / 2)
@@ -126,14 +125,16 @@ def root(call: Call) -> Frozen:
     return _ratio(z, call.output, 0.0, 0.0)
 
 
-@register("ratio", aten.pow.Scalar)
+@register("ratio", aten.pow.Scalar, aten.exp2.default)
 def exponential(call: Call) -> Frozen:
     """c^z with a constant base above 0: its rise from 1 is e^(z log c) − 1."""
-    base = call.args[0]
+    base, z = (2.0, plain(call.args[0])) if call.target is aten.exp2.default else (call.args[0], plain(call.args[1]))
     if base <= 0:
         raise NoRule("the base of c^z must be above 0")
-    z = plain(call.argument(1, "exponent"))
-    return _ratio(z, torch.expm1(z * math.log(base)), math.log(base), 1.0)
+    exponent = z * math.log(base)
+    # A large exponent would multiply its own rounding.
+    rise = torch.where(exponent.abs() < 1, torch.expm1(exponent), call.output - 1)
+    return _ratio(z, rise, math.log(base), 1.0)
 
 
 _LOGARITHMS = {aten.log.default: math.e, aten.log2.default: 2.0, aten.log10.default: 10.0}

@@ -324,7 +324,7 @@ def test_clicks_on_squeezenet(browser: BrowserContext, tmp_path: Path, capsys: p
                 page.locator("#positions").press("Enter")
                 expect(page.locator("#unit-name")).not_to_have_text(before)
         times = page.evaluate("performance.getEntriesByName('click to map').map((entry) => entry.duration)")
-        page.set_viewport_size({"width": 1280, "height": 1700})
+        page.set_viewport_size({"width": 1280, "height": 1960})
         page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=_SCREENSHOTS / "squeezenet-1280-light.png")
     with capsys.disabled():

@@ -47,7 +47,7 @@ def others(result: record.Result) -> list[record.Figure]:
 
 
 def test_kernels_alone_stand_beside_the_choice() -> None:
-    build = functools.partial(gpu.units, lambda: nn.Sequential(nn.Conv2d(3, 2, 2), nn.ReLU()), 3, 4, "cpu", ("tf32",))
+    build = functools.partial(gpu.units, lambda: nn.Sequential(nn.Conv2d(3, 2, 2), nn.ReLU()), 4, 8, "cpu", ("tf32",))
     goal = Goal("slow-down", 1, "Triton kernels, tf32", of="CUDA kernels, tf32")
     result = run(Workload("tiny", "tiny", build, [goal]), Effort(rounds=1), False, print)
     figures = {figure.name: figure.wrong for figure in result.figures if figure.role == "own"}

@@ -161,7 +161,8 @@ def test_layers_lists_every_layer_with_its_rule(digits: FusedModel) -> None:
 
 def test_layers_marks_what_has_no_rule(own_model: str) -> None:
     stdout = run_well("layers", "--model", "own_nets:odd", "--crop", "16", "--resize", "16")
-    assert "NO RULE" in stdout and "1 without a rule" in stdout
+    assert "NO RULE" in stdout and "3 layers, 1 without a rule, 1 can be explained" in stdout
+    assert re.search(r"^mean .* behind cumsum *$", stdout, re.M) and "behind" not in stdout.split("\ncumsum")[0]
 
 
 def test_own_model_with_weights_and_class_names(tmp_path: Path, photo: Path, own_model: str) -> None:

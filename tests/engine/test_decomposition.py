@@ -38,6 +38,17 @@ def setting(dtype: torch.dtype) -> tuple[nn.Module, FusedModel, Tensor]:
     return network, fwdkern.fuse(network, x), x
 
 
+class Gated(nn.Module):
+    """A layer ``gate`` whose value is frozen into a factor, so that no part of the classes is its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.gate = nn.Conv2d(2, 4, 1), nn.Conv2d(2, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.stem(x) * torch.sigmoid(self.gate(x))).mean((2, 3))
+
+
 def tolerance(dtype: torch.dtype) -> float:
     return 1e-10 if dtype is torch.float64 else 1e-5
 
@@ -158,7 +169,7 @@ def test_bad_arguments() -> None:
     with pytest.raises(InputError, match="out of range"):
         net.decompose(x, 5, "hidden")
     with pytest.raises(InputError, match="does not lead to the network's output"):
-        net.decompose(x, 0, net.layers[-1].name)
+        fwdkern.fuse(Gated().eval(), x).decompose(x, 0, "gate")
 
 
 def test_a_strong_unit_comes_first() -> None:
@@ -200,7 +211,9 @@ def test_contributions_of_chosen_classes() -> None:
     with pytest.raises(LayerError, match="no layer is called"):
         net.contributions(x, 0, "stern")
     with pytest.raises(InputError, match="does not lead"):
-        net.contributions(x, 0, net.layers[-1].name)
+        fwdkern.fuse(Gated().eval(), x).contributions(x, 0, "gate")
+    own = net.contributions(x, 1, net.layers[-1].name)
+    assert not own.rest.any() and own.shares[:, 1].equal(own.outputs)
 
 
 class _Unruled(nn.Module):

@@ -181,7 +181,69 @@ def test_an_operator_without_a_rule_stops_only_what_lies_behind_it() -> None:
     assert "Operators with a rule: " in str(raised.value) and "conv2d" in str(raised.value)
 
 
-@pytest.mark.parametrize("take", [lambda y: y.max(2, keepdim=True)[0], lambda y: y.sort(2).values[:, :, :1]])
+def test_an_error_lists_all_operators_without_a_rule() -> None:
+    def run(m: Model, x: Tensor) -> Tensor:
+        low, high = m.conv(x), m.norm(m.conv(x))
+        switch = torch.digamma(high) > 0  # frozen, so that it is not on the way
+        return m.head((torch.erfinv(low) + torch.lgamma(high).cumsum(2) * switch).mean((2, 3)))
+
+    x = image(2, 3, 5, 5)
+    net = fwdkern.fuse(Model(run), x)
+    with pytest.raises(UnsupportedOperatorError) as raised:
+        net.attribute(x)
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "3 operators on the way cannot be explained:"
+    assert [line.split()[1] for line in lines[1:4]] == ["erfinv", "lgamma", "cumsum"]
+    assert all("in the model itself, output [4, 5, 5], has no relevance rule" in line for line in lines[1:4])
+    free = lines[4].removesuffix(".").split(": ")[1].split(", ")
+    assert "conv" in free and "head" not in free
+    for name in free:
+        net.attribute_units(x, name, "channels", strict=True)
+    obstacles = net.obstacles(x)
+    assert obstacles["cumsum"] == ("lgamma", "cumsum") and obstacles["head"] == ("erfinv", "lgamma", "cumsum")
+    assert not set(obstacles).intersection(free)
+
+
+def test_complex_numbers_and_open_shapes_are_refused() -> None:
+    x = image(2, 3, 5, 5)
+    net = fwdkern.fuse(Model(lambda m, y: m.head(torch.fft.rfft(m.conv(y)).abs().mean((2, 3)))), x)
+    with pytest.raises(UnsupportedOperatorError, match=r"fft_rfft.*\n.*complex numbers have no rules"):
+        net.attribute(x)
+    mask = torch.tensor([True, False, True])
+    with pytest.raises(CaptureError, match="depends on values"):
+        fwdkern.fuse(Model(lambda m, y: m.conv(y[:, mask].repeat(1, 3, 1, 1)[:, :3])), x)
+
+
+# What an operator is made of has rules: function of [B, 4, 5, 5].
+MADE_OF_OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "glu": lambda y: torch.nn.functional.glu(y, 1),
+    "square": torch.square,
+    "addcmul": lambda y: torch.addcmul(y, y, torch.ones(5, dtype=y.dtype), value=2),
+    "addcdiv": lambda y: torch.addcdiv(y, y.exp(), 1 + y**2, value=0.5),
+    "lerp": lambda y: torch.lerp(y, y.flip(1), 0.3),
+    "fliplr": lambda y: y[:, :, 0].fliplr(),
+    "var": lambda y: y.var(1),
+    "std": lambda y: y.std((2, 3), unbiased=False, keepdim=True),
+    "split": lambda y: torch.cat(list(y.tensor_split(3, 2))[::-1], 2),
+    "max": lambda y: y.max(1).values,
+    "topk": lambda y: y.topk(2, 1).values,
+    "three-dimensional": lambda y: torch.nn.functional.adaptive_max_pool3d(y.unsqueeze(2), (1, 2, 3)),
+    "local response norm": lambda y: torch.nn.functional.local_response_norm(y, 3),
+    "norm by a power": lambda y: torch.nn.functional.lp_pool2d(y, 2, 2),
+}
+
+
+@pytest.mark.parametrize("name", MADE_OF_OTHERS)
+def test_operators_made_of_others(name: str) -> None:
+    x = image(2, 3, 5, 5)
+    net = fwdkern.fuse(Model(lambda m, y: MADE_OF_OTHERS[name](m.conv(y)).flatten(1)), x)
+    forward, reverse = (net.attribute(x, "all", mode=mode, strict=True) for mode in ("forward", "reverse"))
+    assert_close(forward.scores, reverse.scores)
+    with torch.no_grad():
+        assert_close(net(x), Model(lambda m, y: MADE_OF_OTHERS[name](m.conv(y)).flatten(1))(x))
+
+
+@pytest.mark.parametrize("take", [lambda y: y.mode(2, keepdim=True)[0], lambda y: y.cummax(2).values[:, :, :1]])
 def test_operators_with_several_outputs_are_no_constants(take: Callable[[Tensor], Tensor]) -> None:
     net = fwdkern.fuse(Model(lambda m, x: m.head((m.conv(x) + take(m.conv(x))).mean((2, 3)))), image(2, 3, 5, 5))
     with pytest.raises(UnsupportedOperatorError, match="has no relevance rule"):

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.networks.squeezenet import Fire
+
 
 class DenseLayer(nn.Module):
     """Norm, ReLU and convolution in this order, on the concatenation of all earlier outputs."""
@@ -117,3 +119,55 @@ class GoogLeNet(nn.Module):
         x = torch.flatten(x, 1)
         x = self.dropout(x)
         return self.fc(x)
+
+
+class InceptionC(nn.Module):
+    """Factorised 7x7 convolutions and an average pool beside each other, as in Inception v3."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.branch1 = BasicConv2d(inputs, width, 1)
+        self.branch7 = nn.Sequential(
+            BasicConv2d(inputs, width, 1),
+            nn.Conv2d(width, width, (1, 7), padding=(0, 3)),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, (7, 1), padding=(3, 0)),
+            nn.ReLU(),
+        )
+        self.branch_pool = BasicConv2d(inputs, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.branch_pool(F.avg_pool2d(x, kernel_size=3, stride=1, padding=1))
+        return torch.cat([self.branch1(x), self.branch7(x), pooled], 1)
+
+
+class InceptionV3(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(BasicConv2d(3, 8, 3, stride=2), BasicConv2d(8, 16, 3), nn.MaxPool2d(3, stride=2))
+        self.mixed = nn.Sequential(InceptionC(16, 8), InceptionC(24, 10))
+        self.fc = nn.Linear(30, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.adaptive_avg_pool2d(self.mixed(self.stem(x)), (1, 1)).flatten(1))
+
+
+class SqueezeNet(nn.Module):
+    """Fire modules; the classes are channels of the last convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 12, 3, stride=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, ceil_mode=True),
+            Fire(12, 6, 12),
+            Fire(24, 8, 16),
+            nn.MaxPool2d(3, stride=2, ceil_mode=True),
+            Fire(32, 8, 16),
+        )
+        self.classifier = nn.Sequential(nn.Dropout(p=0.5), nn.Conv2d(32, 10, 1), nn.AdaptiveAvgPool2d((1, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.flatten(self.classifier(self.features(x)), 1)

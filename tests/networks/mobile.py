@@ -1,7 +1,9 @@
-"""Depthwise networks: MNASNet and ShuffleNet v2. Small, random weights."""
+"""Depthwise networks: MobileNet v2, MNASNet and ShuffleNet v2. Small, random weights."""
 
 import torch
 from torch import Tensor, nn
+
+from tests.networks.mobilenet_v2 import InvertedResidual, conv_bn_relu
 
 
 class MNASBlock(nn.Module):
@@ -52,6 +54,23 @@ class MNASNet(nn.Module):
         x = self.layers(x)
         x = x.mean([2, 3])
         return self.classifier(x)
+
+
+class MobileNetV2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            conv_bn_relu(3, 8, 3),
+            conv_bn_relu(8, 8, 3, groups=8),
+            InvertedResidual(8, 12, 1, 3),
+            nn.AvgPool2d(2),
+            InvertedResidual(12, 12, 1, 3),
+            conv_bn_relu(12, 64),
+        )
+        self.classifier = nn.Sequential(nn.Dropout(p=0.2), nn.Linear(64, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(torch.flatten(nn.functional.adaptive_avg_pool2d(self.features(x), (1, 1)), 1))
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:

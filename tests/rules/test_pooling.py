@@ -5,6 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fwdkern
+from fwdkern.errors import UnsupportedOperatorError
 from fwdkern.rules.pooling import adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d
 from tests.rules.jacobian import check_rule, freeze, image, integers, live
 
@@ -85,3 +87,11 @@ def test_the_first_of_equals_wins(value: float) -> None:
     frozen, _ = freeze(aten.max_pool2d.default, *live(torch.full((1, 1, 2, 2), value).double()), [2, 2])
     (pulled,) = frozen.reverse(torch.ones(1, 1, 1, 1, 1).double())
     assert pulled.flatten().tolist() == [1, 0, 0, 0]
+
+
+def test_a_window_in_the_padding_alone_is_an_error() -> None:
+    pool = torch.nn.MaxPool2d((1, 2), stride=1, padding=(0, 1), dilation=2).eval()
+    x = torch.ones(1, 1, 1, 1)
+    assert pool(x).isneginf().all()
+    with pytest.raises(UnsupportedOperatorError, match="padding of an input"):
+        fwdkern.fuse(pool, x).attribute_units(x, "max_pool2d")

@@ -36,7 +36,7 @@ OPERATORS: dict[str, tuple[Any, ...]] = {
     "tril": (aten.tril.default,),
     "triu": (aten.triu.default, 1),
     "unfold": (aten.unfold.default, 2, 3, 2),
-    "im2col": (aten.im2col.default, [2, 3], [1, 2], [1, 0], [2, 1]),
+    "im2col": (aten.im2col.default, [2, 3], [2, 1], [1, 0], [2, 1]),
     "index": (aten.index.Tensor, [None, torch.tensor([2, 0, 0])]),
     "index, two": (aten.index.Tensor, [None, None, torch.tensor([[2], [0]]), torch.tensor([1, 3])]),
     "index, mask": (aten.index.Tensor, [None, torch.tensor([True, False, True, True])]),

@@ -25,11 +25,13 @@ def make_blocks(features: Features, shape: tuple[int, ...], labels: Tensor, side
     """Blocks of all slices of one input.
 
     Args:
-        shape: the input's, ``[C, H, W]`` or ``[F]``; labels: int64 ``[E]``, the slice of each of its elements.
+        shape: the input's, ``[C, H, W]``, ``[C, L]`` or ``[F]``; labels: int64 ``[E]``, the slice of each element.
         side: side of the square tiles in which pixels are taken.
     """
-    if len(shape) != 3:
+    if len(shape) == 1:
         return [Block((0, 1, 0, shape[0]), ids) for ids in torch.arange(features.count).split(SLICES)]
+    if len(shape) == 2:  # lines, cut into as many positions as a tile has
+        shape, side = (shape[0], 1, shape[1]), side * side
     channels, height, width = shape
     if features.kind == "segments":
         return _segment_blocks(features.count, labels.view(channels, height, width)[0])

@@ -10,14 +10,14 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from fwdkern.engine.rows.geometry import POINT, Geometry, taps
+from fwdkern.engine.rows.geometry import POINT, Geometry, mirrored_taps, taps
 from fwdkern.engine.rows.lists import RowList, list_rows
 from fwdkern.engine.tape import Step, Tape
-from fwdkern.rules.arithmetic import Concatenation, Scaled, Stack, Sum
+from fwdkern.rules.arithmetic import Concatenation, Halves, Scaled, Stack, Sum
 from fwdkern.rules.convolution import Convolution
 from fwdkern.rules.frozen import Diagonal, Frozen, Relabel
 from fwdkern.rules.linear import Linear
-from fwdkern.rules.pooling import AdaptiveAveragePool, AveragePool, Winner
+from fwdkern.rules.pooling import AdaptiveAveragePool, AveragePool, Winner, lifted
 from fwdkern.rules.reduction import Reduction
 
 
@@ -95,13 +95,14 @@ class Program:
 
 
 def plane(step: Step) -> tuple[int, tuple[int, int]]:
-    """Channels and grid of a step's value ``[1, C, H, W]`` or ``[1, F]``."""
+    """Channels and grid of a step's value ``[1, C, H, W]``; lines ``[1, C, L]`` are images one row high, and everything
+    else counts as channels of one position."""
     shape = step.value.shape[1:]
     if len(shape) == 3:
         return shape[0], (shape[1], shape[2])
-    if len(shape) == 1:
-        return shape[0], (1, 1)
-    raise NoRowForm(f"layer {step.name!r} has shape {list(shape)}")
+    if len(shape) == 2:
+        return shape[0], (1, shape[1])
+    return shape.numel(), (1, 1)
 
 
 _HELD = (
@@ -109,6 +110,7 @@ _HELD = (
     Linear,
     Diagonal,
     Sum,
+    Halves,
     Concatenation,
     Relabel,
     Winner,
@@ -116,6 +118,10 @@ _HELD = (
     AdaptiveAveragePool,
     Reduction,
 )
+
+
+# What takes each unit as it is or moves it, whatever the shape.
+_FLAT = (Diagonal, Sum, Halves, Relabel)
 
 
 def compile_program(tape: Tape, needs: dict[int, Tensor]) -> Program:
@@ -130,9 +136,13 @@ def compile_program(tape: Tape, needs: dict[int, Tensor]) -> Program:
     """
     wanted = list(needs)
     order = tape.ancestors(wanted)
+    if tape.sequence or tape.input.dim() > 4:
+        raise NoRowForm(f"an input of shape {list(tape.input.shape[1:])} is none of pixels, lines or numbers")
     for i in order[1:]:
         step = tape.steps[i]
-        plane(step)
+        ranks = [step.value.dim(), *(tape.steps[parent].value.dim() for parent in step.parents)]
+        if not isinstance(step.frozen, _FLAT) and max(ranks) > 4:
+            raise NoRowForm(f"layer {step.name!r} is over volumes, {list(step.value.shape[1:])}")
         if not isinstance(step.frozen, _HELD) or isinstance(step.frozen, Stack):
             raise NoRowForm(f"layer {step.name!r} ({type(step.frozen).__name__}) has no row form")
         if isinstance(step.frozen, Linear) and step.value.dim() > 2:
@@ -186,7 +196,7 @@ def _inlined(tape: Tape, order: list[int], needs: dict[int, Tensor]) -> set[int]
             continue
         reader = tape.steps[readers[i][0]].frozen
         moves = isinstance(tape.steps[i].frozen, Relabel) and isinstance(reader, (Relabel, Concatenation))
-        if moves or isinstance(reader, (Diagonal, Sum)):
+        if moves or isinstance(reader, (Diagonal, Sum, Halves)):
             inlined.add(i)
     return inlined
 
@@ -211,6 +221,8 @@ def _masks(tape: Tape, order: list[int], needs: dict[int, Tensor]) -> dict[int, 
 
 
 def _carry_active(frozen: Frozen, step: Step, masks: list[Tensor]) -> Tensor:
+    if isinstance(frozen, Convolution) and _depthwise(frozen):
+        return _touching(frozen).forward(masks[0][None].float())[0] != 0
     if isinstance(frozen, (Convolution, Linear)):
         return torch.ones(step.value.shape, dtype=torch.bool)
     if isinstance(frozen, Diagonal):
@@ -224,6 +236,12 @@ def _carry_active(frozen: Frozen, step: Step, masks: list[Tensor]) -> Tensor:
         for mask in masks[1:]:
             total = total | mask
         return total
+    if isinstance(frozen, Halves):
+        sides = [cast(Scaled, side) for side in frozen.sides]
+        if any(side.in_shape != side.shape for side in sides):
+            raise NoRowForm(f"layer {step.name!r} broadcasts its operands")
+        first, second = (mask & (side.scale != 0) for mask, side in zip(masks, sides, strict=True))
+        return first | second
     # The others have no negative coefficients, so nothing cancels.
     return frozen.forward(*(mask[None].float() for mask in masks))[0] != 0
 
@@ -233,29 +251,34 @@ def _pull_need(frozen: Frozen, step: Step, mask: Tensor) -> list[Tensor]:
         return [mask]  # what is active here is open
     if isinstance(frozen, Sum):
         return [mask] * len(frozen.shapes)
+    if isinstance(frozen, Halves):
+        return [mask & (cast(Scaled, side).scale != 0) for side in frozen.sides]
     if isinstance(frozen, Linear):
         return [mask.any().expand(1, frozen.weight.shape[1])]
     if isinstance(frozen, Convolution):
         groups, channels = frozen.groups, frozen.weight.shape[0] if frozen.transposed else 0
         channels = channels or frozen.weight.shape[1] * groups
         grouped = mask.unflatten(1, (groups, -1)).any(2).float()  # [1, groups, H, W]
-        ones = torch.ones(groups, 1, *frozen.kernel)
-        touch = Convolution(
-            ones,
-            None,
-            frozen.in_size,
-            frozen.out_size,
-            frozen.stride,
-            frozen.padding,
-            frozen.dilation,
-            groups,
-            frozen.transposed,
-            frozen.output_padding,
-        )
-        (reached,) = touch.reverse(grouped[None])
-        of_group = (reached[0] != 0).unsqueeze(2).expand(-1, -1, channels // groups, -1, -1)
+        (reached,) = _touching(frozen).reverse(grouped[None])
+        of_group = (reached[0] != 0).unsqueeze(2).expand(-1, -1, channels // groups, *frozen.in_size)
         return [of_group.flatten(1, 2)]
     return [part[0] != 0 for part in frozen.reverse(mask[None].float())]
+
+
+def _touching(frozen: Convolution) -> Convolution:
+    """The convolution with one channel for each group, and ones for weights."""
+    return Convolution(
+        torch.ones(frozen.groups, 1, *frozen.kernel),
+        None,
+        frozen.in_size,
+        frozen.out_size,
+        frozen.stride,
+        frozen.padding,
+        frozen.dilation,
+        frozen.groups,
+        frozen.transposed,
+        frozen.output_padding,
+    )
 
 
 def _expand(
@@ -290,6 +313,10 @@ def _expand(
             if sign != 1:
                 factor = torch.full((len(unit),), sign) if scale is None else scale * sign
             operand(parent, unit, factor)
+    elif isinstance(frozen, Halves):
+        for parent, side in zip(step.parents, frozen.sides, strict=True):
+            each = cast(Scaled, side).scale.expand(step.value.shape).flatten()[unit]
+            operand(parent, unit, each if scale is None else scale * each)
     elif isinstance(frozen, Linear) or (isinstance(frozen, Convolution) and not _depthwise(frozen)):
         node.terms.append(_product(frozen, step.parents[0], scale))
     else:
@@ -302,6 +329,11 @@ def _expand(
                 _combine(node, nodes[parent], source, coefficient, scale)
 
 
+def _geometry(*window: tuple[int, ...]) -> Geometry:
+    """Kernel, stride, padding and dilation; those of lines as of images one row high."""
+    return Geometry(*(window if len(window[0]) == 2 else lifted(window)))  # type: ignore[arg-type]
+
+
 def _depthwise(frozen: Convolution) -> bool:
     return frozen.groups > 1 and frozen.groups == frozen.weight.shape[0] and frozen.weight.shape[1] == 1
 
@@ -310,7 +342,7 @@ def _product(frozen: Convolution | Linear, parent: int, scale: Tensor | None) ->
     if isinstance(frozen, Linear):
         weight = frozen.weight.detach()
         return Product(parent, POINT, False, 1, *_packed(weight.mT[None], weight[None]), scale)
-    geometry = Geometry(frozen.kernel, frozen.stride, frozen.padding, frozen.dilation)  # type: ignore[arg-type]
+    geometry = _geometry(frozen.kernel, frozen.stride, frozen.padding, frozen.dilation)
     groups = frozen.groups
     plain = frozen.weight.detach().flatten(2).permute(2, 0, 1)  # [T, C_out, C_in / g], transposed: [T, C_in, C_out / g]
     per_group = plain.unflatten(1, (groups, -1))  # [T, g, rows / g, columns]
@@ -360,19 +392,21 @@ def _sources(frozen: Frozen, step: Step, parent: Step, number: int, unit: Tensor
     if isinstance(frozen, Winner):
         return base + frozen.index.flatten()[unit, None], None
     if isinstance(frozen, Reduction):
-        if sorted(frozen.dims) != [3, 4]:
+        if sorted(frozen.dims) != list(range(3, parent.value.dim() + 1)):
             raise NoRowForm(f"layer {step.name!r} sums over other dimensions than the positions")
         return base + torch.arange(inputs), torch.full((1, 1), frozen.factor)
     if isinstance(frozen, Convolution):
-        geometry = Geometry(frozen.kernel, frozen.stride, frozen.padding, frozen.dilation)  # type: ignore[arg-type]
-        if frozen.transposed:
-            raise NoRowForm(f"layer {step.name!r} is a depthwise transposed convolution")
-        table, weight = taps(geometry, (0, *_ends(plane(step)[1])), (0, *_ends(grid))).long(), frozen.weight.detach()
+        geometry = _geometry(frozen.kernel, frozen.stride, frozen.padding, frozen.dilation)
+        find = mirrored_taps if frozen.transposed else taps
+        table, weight = find(geometry, (0, *_ends(plane(step)[1])), (0, *_ends(grid))).long(), frozen.weight.detach()
         return _placed(base, table[position]), weight.flatten(1)[channel]
     if isinstance(frozen, AveragePool):
         kernel, stride, padding = frozen.window
-        table = taps(Geometry(kernel, stride, padding, (1, 1)), (0, *_ends(plane(step)[1])), (0, *_ends(grid))).long()
-        share = frozen.forward(torch.ones(1, 1, 1, *grid)).flatten() / (table >= 0).sum(1).clamp_min(1)
+        geometry = _geometry(kernel, stride, padding, (1,) * len(kernel))
+        table = taps(geometry, (0, *_ends(plane(step)[1])), (0, *_ends(grid))).long()
+        share = frozen.forward(torch.ones(1, 1, 1, *parent.value.shape[2:])).flatten() / (table >= 0).sum(1).clamp_min(
+            1
+        )
         return _placed(base, table[position]), share[position, None]
     assert isinstance(frozen, AdaptiveAveragePool)
     table = _adaptive_table(grid, plane(step)[1])

@@ -16,9 +16,12 @@ def inline(model: Any, most: int) -> Any:
 
     _refuse_explosion(model, most)
     try:
-        return onnx.inliner.inline_local_functions(model)
+        flat = onnx.inliner.inline_local_functions(model)
     except Exception as error:
         raise InputError(f"the local functions of the file cannot be put in place: {str(error)[:300]}") from error
+    # Those written for other opsets than the model's stay behind; calls of them are unknown operators from here on.
+    del flat.functions[:]
+    return flat
 
 
 def _refuse_explosion(model: Any, most: int) -> None:

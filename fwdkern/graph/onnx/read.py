@@ -18,6 +18,7 @@ from fwdkern.graph.onnx.functions import inline
 from fwdkern.graph.onnx.names import name_nodes
 from fwdkern.graph.onnx.network import Bounded, Call, InputSpec, OnnxNetwork, Step, example_input
 from fwdkern.graph.onnx.operators.logic import TYPES
+from fwdkern.graph.onnx.patterns import join_gelu
 from fwdkern.graph.onnx.registry import OPERATORS, Node
 
 OPSETS = range(13, 24)
@@ -170,6 +171,7 @@ class _Builder:
         self.constants = {t.name: to_array(t, f"tensor {t.name!r}") for t in graph.initializer}
         self.spec = self._input()
         self.outputs = tuple(value.name for value in graph.output)
+        join_gelu(graph, self.constants)
         self.nodes = self._needed()
         self.shared: dict[int, Any] = {}
         self.budget = 4 * MOST_ENTRIES
@@ -364,6 +366,11 @@ def _same(apart: list[Any], together: Any) -> bool:
             return False
         joined = torch.cat(parts)
         scale = float(joined.abs().max()) if joined.numel() and joined.is_floating_point() else 1.0
-        if joined.shape != whole.shape or not torch.allclose(joined, whole, 1e-3, 1e-4 * scale, equal_nan=True):
+        # Of values that are not finite nothing is seen.
+        if (
+            not joined.isfinite().all()
+            or joined.shape != whole.shape
+            or not torch.allclose(joined, whole, 1e-3, 1e-4 * scale)
+        ):
             return False
     return True

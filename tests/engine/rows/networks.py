@@ -78,7 +78,7 @@ def _dead() -> nn.Module:
     return network
 
 
-# name -> (network, input shape [C, H, W] or [F])
+# name -> (network, input shape [C, H, W], [C, L] or [F])
 NAMED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "gate inside a sum": (
         lambda: Lambda(lambda m, x: m[1](x) + F.relu(m[0](x)), nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 1)),
@@ -154,6 +154,52 @@ NAMED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
             nn.Conv2d(2, 1, 3),
         ),
         (2, 10, 9),
+    ),
+    "upsampled channel by channel": (
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 4, 3, 2, 1), nn.ReLU(), nn.ConvTranspose2d(4, 4, 3, 2, 1, 1, groups=4), nn.ReLU()
+        ),
+        (2, 10, 9),
+    ),
+    "shuffled": (
+        lambda: Lambda(
+            lambda m, x: m[1](F.relu(m[0](x)).unflatten(1, (2, 3)).transpose(1, 2).flatten(1, 2)),
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.Conv2d(6, 4, 2, groups=2),
+        ),
+        (3, 9, 10),
+    ),
+    "excited": (
+        lambda: Lambda(
+            lambda m, x: m[2]((lambda y: y * m[1](y.mean((2, 3), keepdim=True)).sigmoid())(F.relu(m[0](x)))),
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 1),
+            nn.Conv2d(4, 3, 2),
+        ),
+        (3, 9, 10),
+    ),
+    "product": (
+        lambda: Lambda(
+            lambda m, x: m[2](F.relu(m[0](x)) * F.relu6(m[1](x))),
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.Conv2d(3, 4, 1),
+            nn.Conv2d(4, 3, 2),
+        ),
+        (3, 9, 10),
+    ),
+    "lines": (
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 6, 5, stride=2, padding=2, dilation=2),
+            nn.ReLU(),
+            nn.MaxPool1d(3, 2, 1),
+            nn.Conv1d(6, 6, 3, padding=1, groups=2),
+            nn.ReLU(),
+            nn.AvgPool1d(2, ceil_mode=True),
+            nn.ConvTranspose1d(6, 4, 3, stride=2, groups=2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool1d(3),
+        ),
+        (2, 150),
     ),
     "vector cut short": (
         lambda: Lambda(lambda m, x: m[1](F.relu(m[0](x[:, 3:]))), nn.Linear(6, 5), nn.Linear(5, 2)),

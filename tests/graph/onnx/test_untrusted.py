@@ -112,6 +112,9 @@ def test_local_functions(tmp_path: Path) -> None:
     x = torch.tensor([[1.0, -1.0]])
     assert read_onnx(save(functions([["f1", "f1"], ["Relu"]]), tmp_path))(x).equal(x.relu())
     refused(functions([["f1"], ["f0"]]), tmp_path, InputError, "calls itself")
+    other = functions([["Relu"]])
+    other.functions[0].opset_import[0].version = 99
+    refused(other, tmp_path, FwdkernError, "")
     laughs = functions([[f"f{i + 1}"] * 10 for i in range(20)] + [["Relu"]])
     refused(laughs, tmp_path, InputError, "nodes once its local functions")
 

@@ -367,20 +367,13 @@ def _options() -> Options:
 
 def _unexplained(tape: Tape) -> dict[str, str]:
     """Why layers cannot be explained: an operator without a rule, or one that they depend on."""
-    reasons: dict[int, str] = {}
-    for i, step in enumerate(tape.steps):
-        if isinstance(step.frozen, str):
-            reasons[i] = step.frozen
-        else:
-            behind = next((parent for parent in step.parents if parent in reasons), None)
-            if behind is not None:
-                first = (
-                    reasons[behind]
-                    if reasons[behind].startswith("behind ")
-                    else f"behind {tape.steps[behind].name}: {reasons[behind]}"
-                )
-                reasons[i] = first
-    return {tape.steps[i].name: reason for i, reason in reasons.items()}
+    reasons = {}
+    for step, behind in zip(tape.steps, tape.obstacles(), strict=True):
+        if behind:
+            own = behind[0] == step.name
+            why = str(tape.steps[tape.find(behind[0])].frozen)
+            reasons[step.name] = why if own else f"behind {behind[0]}: {why}"
+    return reasons
 
 
 def _described(preprocessing: Preprocessing) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_ten_thousand_layers_end_at_the_time_limit_and_the_session_goes_on() -> 
         session = Session("visitor", Limits(opening=60), 1)
         await session.open(named("digits"))
         await session.add(samples()[0])
-        deep = NetworkSource("deep", "deep", "tests.app.deep:ten_thousand_layers")
+        deep = NetworkSource("deep", "deep", "tests.app.networks:ten_thousand_layers")
         session.limits = session.worker.limits = Limits(opening=4)  # type: ignore[union-attr]
         started = time.monotonic()
         assert "longer than the 4 seconds" in await refused(session.open(deep), 503)

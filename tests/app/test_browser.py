@@ -32,7 +32,7 @@ _FLAGS = (
     "--disable-component-update --disable-sync"
 ).split()
 _SCREENSHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
-_PATIENCE = 60_000  # milliseconds
+_PATIENCE = 150_000  # milliseconds; on a busy machine a network takes a minute to be parsed
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +324,7 @@ def test_clicks_on_squeezenet(browser: BrowserContext, tmp_path: Path, capsys: p
                 page.locator("#positions").press("Enter")
                 expect(page.locator("#unit-name")).not_to_have_text(before)
         times = page.evaluate("performance.getEntriesByName('click to map').map((entry) => entry.duration)")
-        page.set_viewport_size({"width": 1280, "height": 1960})
+        page.set_viewport_size({"width": 1280, "height": 1840})
         page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=_SCREENSHOTS / "squeezenet-1280-light.png")
     with capsys.disabled():

@@ -72,17 +72,20 @@ export class UnitPanel {
   #below(about, input) {
     const { units, count, sum, bias } = about.below;
     const most = Math.max(...units.map((unit) => Math.abs(unit.share)), Math.abs(bias), Number.MIN_VALUE);
-    const row = (label, share, unit) => {
+    const row = (label, place, share, unit) => {
       const bar = element("span", { class: `share-bar${share < 0 ? " negative" : ""}`, "aria-hidden": "true" });
       bar.style.width = `${(100 * Math.abs(share)) / most}%`;
-      const inner = [element("span", { class: "name" }, label), element("span", { class: "value" }, signed(share)), bar];
+      const inner = [element("span", { class: "name" }, label), element("span", { class: "place" }, place),
+        element("span", { class: "value" }, signed(share)), bar];
       if (!unit || unit.layer === "input") return element("li", { class: "below" }, ...inner);
-      const button = element("button", { type: "button", class: "below" }, ...inner);
+      const button = element("button", { type: "button", class: "below", title: name(unit), "aria-label": `${name(unit)}, brings ${signed(share)}` }, ...inner);
       button.addEventListener("click", () => this.walk(unit));
       return element("li", {}, button);
     };
-    const rows = units.map((unit) => row(unit.layer === "input" ? inputName(unit, input) : name(unit), unit.share, unit));
-    if (bias) rows.push(row("its own bias", bias, null));
+    const rows = units.map((unit) => (unit.layer === "input" && input.tokens
+      ? row(`word “${input.tokens[unit.channel]}”`, "", unit.share, unit)
+      : row(unit.layer, `#${unit.channel} at ${unit.row}, ${unit.column}`, unit.share, unit)));
+    if (bias) rows.push(row("its own bias", "", bias, null));
     const rest = about.value - bias - units.reduce((total, unit) => total + unit.share, 0);
     const told = count > units.length ? `${count} units feed it; those not listed bring ${signed(rest)} together.`
       : count ? `${count} ${count === 1 ? "unit feeds" : "units feed"} it.` : "No unit feeds it: it is switched off at this input.";
@@ -105,10 +108,6 @@ const same = (a, b) => a.layer === b.layer && a.channel === b.channel && a.row =
 
 function name({ layer, channel, row, column }) {
   return `${layer}, channel ${channel}, row ${row}, column ${column}`;
-}
-
-function inputName({ channel, row, column }, input) {
-  return input.tokens ? `word “${input.tokens[channel]}”` : `input, channel ${channel}, row ${row}, column ${column}`;
 }
 
 // A picture of at least 512 pixels, with hard edges and the frame drawn in.

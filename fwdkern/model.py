@@ -66,21 +66,32 @@ class _Source:
         names += [f"{name.removesuffix('running_mean')}num_batches_tracked" for name in names if "running_mean" in name]
         watched = ((name, state[name]) for name in names if name in state)
         # Tensors made in inference mode count no versions.
-        self.versions = [(name, tensor, tensor._version) for name, tensor in watched if not tensor.is_inference()]
+        self.versions = [
+            (name, tensor, tensor._version, _storage(tensor)) for name, tensor in watched if not tensor.is_inference()
+        ]
+        self.modules = list(model.named_modules())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Source":
         return self
 
     def changes(self) -> list[str]:
-        """Weights and statistics that were written to since ``fuse``."""
-        return [name for name, tensor, version in self.versions if tensor._version != version]
+        """Weights and statistics that were written to or replaced since ``fuse``, and replaced modules."""
+        state = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        changed = [
+            name
+            for name, tensor, version, storage in self.versions
+            if state.get(name) is not tensor or tensor._version != version or _replaced(storage, _storage(tensor))
+        ]
+        now = dict(self.model.named_modules())
+        return changed + [name for name, module in self.modules if now.get(name) is not module]
 
     def refuse_changes(self) -> None:
         """Raise InputError if there are changes."""
         if changed := self.changes():
             raise InputError(
-                f"{len(changed)} weights of the model changed after fuse (first: {changed[0]!r}), and some were folded "
-                "into others, so this network would be neither the old nor the new one: call fwdkern.fuse again"
+                f"{len(changed)} weights or modules of the model changed after fuse (first: {changed[0]!r}), and some "
+                "were folded into others, so this network would be neither the old nor the new one: call fwdkern.fuse "
+                "again"
             )
 
     def capture(self, x: Tensor, like: Tensor) -> Network:
@@ -90,6 +101,15 @@ class _Source:
         network = build_network(self.model, x.to(weight.dtype) if x.is_floating_point() else x)
         network.module.to(like.device, like.dtype)
         return network
+
+
+def _storage(tensor: Tensor) -> tuple[torch.dtype, torch.device, int]:
+    return tensor.dtype, tensor.device, tensor.data_ptr()
+
+
+def _replaced(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
+    """Whether ``tensor.data`` was given other values; moved to another device or type they are still the same."""
+    return before[:2] == now[:2] and before[2] != now[2]
 
 
 def _one_input(example_inputs: Any) -> Tensor:

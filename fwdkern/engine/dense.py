@@ -92,6 +92,9 @@ def pull(tape: Tape, step: int, seed: Tensor, cut: int | None = None) -> tuple[d
         parts, own = frozen.pull(rows, waiting)
         mass += own
         for parent, part in zip(parents, parts, strict=True):
+            dtype = tape.steps[parent].value.dtype
+            if dtype.is_floating_point:
+                part = part.to(dtype)  # a sum of two types has the wider one
             pulled[parent] = pulled[parent] + part if parent in pulled else part
     return pulled, mass
 

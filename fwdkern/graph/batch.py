@@ -133,6 +133,8 @@ class _Separation:
 
     def _rewrite(self, node: Any) -> None:
         rewrite = _REWRITE.get(node.target, _Separation._elementwise)
+        if node.target is aten.index_select.default and node.args[0] not in self.places:
+            raise _Stays  # a table of constants, read at places that depend on the input
         plain = all(self.places[given].plain for given in node.all_input_nodes if given in self.places)
         with self.graph.inserting_before(node):
             place, target, args = rewrite(self, node)

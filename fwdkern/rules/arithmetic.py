@@ -16,6 +16,8 @@ class Sum(Frozen):
         shapes: the parents' shapes ``[B, *in]``; signs: c_i; offset: what constant operands add.
     """
 
+    unbounded = True
+
     def __init__(self, shapes: list[torch.Size], signs: list[float], offset: Tensor | None, out: torch.Size) -> None:
         self.shapes, self.signs, self.offset, self.out = shapes, signs, offset, out
 
@@ -100,7 +102,10 @@ class Scaled(Diagonal):
 
 def _scaled(call: Call, operand: object, factor: object) -> Scaled:
     x = plain(operand)
-    return Scaled(torch.as_tensor(factor, dtype=x.dtype, device=x.device), x.shape, call.output.shape)
+    # Counts and comparisons are multiplied by fractions too.
+    dtypes = (x.dtype, call.output.dtype, torch.get_default_dtype())
+    dtype = next(dtype for dtype in dtypes if dtype.is_floating_point)
+    return Scaled(torch.as_tensor(factor, dtype=dtype, device=x.device), x.shape, call.output.shape)
 
 
 class Halves(Frozen):
@@ -146,7 +151,8 @@ def div(call: Call) -> Frozen:
     if not isinstance(a, Live):
         return Constant(b.value.shape, call.output)
     # An integer divisor, such as a count, must not be inverted in less precision than the value has.
-    divisor = torch.as_tensor(plain(b), dtype=a.value.dtype, device=a.value.device)
+    dtype = a.value.dtype if a.value.is_floating_point() else call.output.dtype
+    divisor = torch.as_tensor(plain(b), dtype=dtype, device=a.value.device)
     frozen = _scaled(call, a, 1 / divisor)
     frozen.operands = (0,) if isinstance(b, Live) else None
     return frozen
@@ -160,6 +166,8 @@ def reciprocal(call: Call) -> Frozen:
 
 class Concatenation(Frozen):
     """cat along ``dim``; constant parts carry no map and are bias mass."""
+
+    unbounded = True
 
     def __init__(self, parts: list[object], dim: int, output: Tensor) -> None:
         self.dim = dim + 1

@@ -99,6 +99,10 @@ class Softmax(Diagonal):
         ratio = torch.where(d == 0, 1, d.expm1() / d.masked_fill(d == 0, 1))
         return self.output.amax(self.dim, keepdim=True) * ratio.masked_fill(d == -torch.inf, 0)
 
+    def forward(self, *maps: Tensor) -> Tensor:
+        scale = self.scale
+        return torch.where(scale == 0, 0, maps[0] * scale)  # a masked score is infinite
+
     @property
     def offset(self) -> Tensor:  # type: ignore[override]
         return self.output - self.scale * self.z.masked_fill(self.z == -torch.inf, 0)
@@ -107,4 +111,7 @@ class Softmax(Diagonal):
 @register("softmax", aten.softmax.int, aten._softmax.default, aten._safe_softmax.default)
 def softmax(call: Call) -> Frozen:
     """softmax(z, dim): what multiplies it freezes it; read otherwise, ``Softmax``."""
-    return Softmax(plain(call.args[0]), call.output, call.args[1])
+    z = plain(call.args[0])
+    if call.args[1] % z.dim() == 0:
+        raise NoRule("a softmax over the batch dimension mixes examples")
+    return Softmax(z, call.output, call.args[1])

@@ -80,7 +80,8 @@ class Extremum(Frozen):
         self.share, self.dims, self.kept = share, [dim + 1 for dim in dims], kept
 
     def forward(self, *maps: Tensor) -> Tensor:
-        return (maps[0] * self.share).sum(self.dims, keepdim=self.kept)
+        # What has no share may be infinite, as values under a mask are.
+        return torch.where(self.share == 0, 0, maps[0] * self.share).sum(self.dims, keepdim=self.kept)
 
     def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
         if not self.kept:
@@ -115,5 +116,5 @@ def larger(call: Call) -> Frozen:
         return Halves(Scaled(share, a.value.shape, shape), Scaled(1 - share, b.value.shape, shape))
     live, other, own = (a, b, share) if isinstance(a, Live) else (b, a, 1 - share)
     frozen = Scaled(own, live.value.shape, shape)
-    frozen.offset = (1 - own) * other
+    frozen.offset = torch.where(own == 1, 0, (1 - own) * other)
     return frozen

@@ -26,6 +26,8 @@ class Frozen(ABC):
     operands: tuple[int, ...] | None = None
     # Whether a reverse pass leaves this operator to the one that it reads, which may do both at once.
     deferred = False
+    # Whether the offset holds constants of the network, which may be infinite, as those under a mask are.
+    unbounded = False
 
     @abstractmethod
     def forward(self, *maps: Tensor) -> Tensor:
@@ -53,7 +55,10 @@ class Frozen(ABC):
         """Bias mass ``[S, B]`` of cotangents ``[S, B, *out]``: what they make of the offset."""
         if self.offset is None:
             return maps.new_zeros(maps.shape[:2])
-        return (maps * self.offset).flatten(2).sum(2)
+        parts = maps * self.offset
+        if self.unbounded:
+            parts = torch.where(maps == 0, 0, parts)
+        return parts.reshape(*maps.shape[:2], -1).sum(2)
 
     @abstractmethod
     def reach(self, *boxes: Tensor) -> Tensor:
@@ -174,9 +179,14 @@ class Picked(Relabel):
 
         super().__init__(operator, shape)
         self.out, self.dim, self.kept = operator(torch.empty(shape, device=index.device)).shape, dim, kept
+        self.picked = index.shape
 
     def reach(self, *boxes: Tensor) -> Tensor:
-        return boxes[0].amax(self.dim + 1, keepdim=self.kept).expand(4, *self.out)
+        (box,) = boxes
+        for dim, size in enumerate(self.picked):
+            if dim not in (0, self.dim):
+                box = box.narrow(dim + 1, 0, size)
+        return box.amax(self.dim + 1, keepdim=self.kept).expand(4, *self.out)
 
 
 class Constant(Frozen):

@@ -78,7 +78,7 @@ def contraction(a: object, b: object, letters: tuple[str, str, str], result: tor
     for own, other, names, others in ((a, b, letters[0], letters[1]), (b, a, letters[1], letters[0])):
         if not isinstance(own, Live):
             continue
-        if not names or names[0] != letters[2][0] or len(set(names)) < len(names):
+        if not names or names[0] != letters[2][:1] or len(set(names)) < len(names):
             raise NoRule("a matrix product along the batch dimension mixes examples")
         sides.append(Contraction(names, others, letters[2], plain(other), own.value.shape, result))
     if len(sides) == 1:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fwdkern.rules.frozen import Frozen, Picked, Relabel
+from fwdkern.rules.frozen import Constant, Frozen, Picked, Relabel
 from fwdkern.rules.registry import Call, Live, NoRule, plain, register
 
 aten = torch.ops.aten
@@ -78,6 +78,8 @@ def gather(call: Call) -> Frozen:
         raise NoRule("gathering along the batch dimension mixes examples")
     if not isinstance(index, Live):
         return _relabel(call)
+    if not isinstance(call.args[0], Live):
+        return Constant(index.value.shape, call.output)
     dim = dim % x.dim()
     index = index.value
     if call.target is aten.take_along_dim.default:
@@ -117,6 +119,8 @@ def _numbers(indices: Tensor) -> list[Tensor]:
 @register("slice", aten.index_select.default, aten.flip.default, aten.roll.default)
 def slices(call: Call) -> Frozen:
     """Some of the values, or all of them in another order."""
+    if not isinstance(call.args[0], Live):  # a table of constants, read at places that depend on the input
+        return Constant(plain(call.args[2]).shape, call.output)
     if 0 in _moved_dimensions(call):
         raise NoRule("a slice, flip or shift along the batch dimension mixes examples")
     if call.target is aten.slice.Tensor:
@@ -185,7 +189,7 @@ def pad(call: Call) -> Frozen:
     value = call.argument(position, "value", 0) or 0
     frozen = Relabel(lambda m: aten.constant_pad_nd(m, widths, 0), x.shape, lambda maps: _crop(maps, widths))
     if value:
-        frozen.offset = aten.constant_pad_nd(torch.zeros_like(x), widths, value)
+        frozen.offset, frozen.unbounded = aten.constant_pad_nd(torch.zeros_like(x), widths, value), True
     return frozen
 
 

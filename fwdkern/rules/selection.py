@@ -17,6 +17,8 @@ class Choice(Frozen):
             to the output ``[B, *out]``; offset: what the others bring.
     """
 
+    unbounded = True
+
     def __init__(self, shapes: list[torch.Size], masks: list[Tensor], offset: Tensor | None, out: torch.Size) -> None:
         self.shapes, self.masks, self.offset, self.out = shapes, masks, offset, out
 

@@ -18,7 +18,7 @@ from fwdkern.rules.convolution import Convolution
 from fwdkern.rules.frozen import Diagonal, Frozen, Relabel
 from fwdkern.rules.linear import Linear
 from fwdkern.rules.pooling import AdaptiveAveragePool, AveragePool, Winner, lifted
-from fwdkern.rules.reduction import Reduction
+from fwdkern.rules.reduction import Reduction, WeightedSum
 
 
 class NoRowForm(Exception):
@@ -145,6 +145,10 @@ def compile_program(tape: Tape, needs: dict[int, Tensor]) -> Program:
             raise NoRowForm(f"layer {step.name!r} is over volumes, {list(step.value.shape[1:])}")
         if not isinstance(step.frozen, _HELD) or isinstance(step.frozen, Stack):
             raise NoRowForm(f"layer {step.name!r} ({type(step.frozen).__name__}) has no row form")
+        if isinstance(step.frozen, WeightedSum):
+            raise NoRowForm(f"layer {step.name!r} weighs what it sums by its input")
+        if isinstance(step.frozen, Halves) and not all(isinstance(side, Scaled) for side in step.frozen.sides):
+            raise NoRowForm(f"layer {step.name!r} is a product of matrices, which has no row form")
         if isinstance(step.frozen, Linear) and step.value.dim() > 2:
             raise NoRowForm(f"layer {step.name!r} multiplies the last axis of {list(step.value.shape[1:])}")
     masks = _masks(tape, order, needs)

@@ -208,6 +208,19 @@ def test_the_command_reads_tar_and_parquet_and_draws_a_gallery(address: str, tmp
     assert (out / "summary" / "gallery.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize(("maps", "broken"), [("contributions", ()), ("relevance", (0, 1))])
+def test_the_command_draws_no_gallery_without_maps(
+    address: str, maps: str, broken: tuple[int, ...], tmp_path: Path
+) -> None:
+    folder, out = write_pictures(tmp_path / "in", 2, broken), tmp_path / "out"
+    words = ["batch", str(folder), "--out", str(out), "--maps", maps, "--workers", "1", "--size", "64x64"]
+    words += ["--layer", "relu_4"] if maps == "contributions" else []
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert f"{2 - len(broken)} of 2 inputs" in done.output
+    assert not (out / "summary" / "gallery.png").exists()
+
+
 def test_a_dataset_from_python(address: str) -> None:
     import ray.data
 

@@ -1,5 +1,6 @@
 """What a run reads: pictures in folders, tar shards and Parquet files, each under a key that does not change."""
 
+import os
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -94,7 +95,7 @@ def read_items(items: Iterable[Item], columns: Columns = Columns()) -> Iterator[
 def _files(name: str) -> list[tuple[str, str]]:
     """The files of one input with their keys."""
     fs, path = _open(name)
-    if any(character in path for character in "*?["):
+    if any(character in path for character in "*?[") and not fs.exists(path):
         found = sorted(map(str, fs.glob(path)))
         if not found:
             raise InputError(f"No file fits {name}.")
@@ -182,9 +183,14 @@ def _image_bytes(value: Any, path: str, columns: Columns) -> bytes:
 
 def _open(name: str) -> tuple[Any, str]:
     """The file system of a path and the path on it."""
-    fsspec = need("fsspec.core")
+    fsspec = need("fsspec")
     try:
-        fs, path = fsspec.url_to_fs(name)
+        if name.startswith(("file://", "/")) or os.path.exists(name):
+            # A "::" in a name is no chain of file systems.
+            fs = fsspec.filesystem("file")
+            path = fs._strip_protocol(name)
+        else:
+            fs, path = fsspec.url_to_fs(name)
     except (ImportError, ValueError) as error:
         raise InputError(f"{name} cannot be opened ({error}).") from error
     return fs, path

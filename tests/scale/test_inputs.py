@@ -53,6 +53,20 @@ def test_the_ways_to_name_the_same_files(tmp_path: Path, name: str) -> None:
     assert [item.key for item in list_inputs(given)] == ["0000.png", "0001.png", "0002.png"]
 
 
+@pytest.mark.parametrize("name", ["photos [2020]", "a*b?", "a::b"])
+def test_names_that_look_like_globs_or_urls(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_pictures(tmp_path / name, 1)
+    picture = folder / f"{name}.png"
+    (folder / "0000.png").rename(picture)
+    tar(folder / f"{name}.tar", {"1.png": png(1)})
+    parquet(folder / f"{name}.parquet", [{"image": png(2)}])
+    expected = {f"{name}.parquet/00000000": png(2), f"{name}.png": png(0), f"{name}.tar/1.png": png(1)}
+    assert contents(list_inputs([str(folder)])) == expected
+    assert contents(list_inputs([str(picture)])) == {f"{name}.png": png(0)}
+    monkeypatch.chdir(tmp_path)
+    assert contents(list_inputs([name])) == expected
+
+
 def test_other_file_systems() -> None:
     fs = fsspec.filesystem("memory")
     fs.pipe("/scale-test/x/0.png", png(0))

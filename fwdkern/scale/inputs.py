@@ -121,7 +121,12 @@ def _items(key: str, path: str, columns: Columns) -> Iterator[Item]:
         return _members(key, path)
     if path.lower().endswith(_PARQUET):
         return _rows(key, path, columns)
-    return iter([Item(key, path)])
+    return iter([Item(_text(key), path)])
+
+
+def _text(name: str) -> str:
+    """A file's name as a key: bytes that are no UTF-8, which tables cannot hold, are written out."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _members(key: str, path: str) -> Iterator[Item]:
@@ -131,7 +136,7 @@ def _members(key: str, path: str) -> Iterator[Item]:
             for member in archive:
                 if member.isfile() and member.name.lower().endswith(_PICTURES):
                     name = member.name.removeprefix("./")
-                    yield Item(f"{key}/{name}", path, "tar", member.offset_data, member.size)
+                    yield Item(_text(f"{key}/{name}"), path, "tar", member.offset_data, member.size)
     except tarfile.TarError as error:
         raise InputError(f"{path} is not a whole, uncompressed tar file ({error}).") from error
 
@@ -147,7 +152,7 @@ def _rows(key: str, path: str, columns: Columns) -> Iterator[Item]:
             count = file.metadata.row_group(group).num_rows
             keys = file.read_row_group(group, [columns.key])[columns.key].to_pylist() if columns.key else [None] * count
             for row, own in enumerate(keys):
-                yield Item(str(own) if columns.key else f"{key}/{number:08d}", path, "parquet", group, row)
+                yield Item(str(own) if columns.key else f"{_text(key)}/{number:08d}", path, "parquet", group, row)
                 number += 1
 
 

@@ -4,9 +4,11 @@ All tests share one cluster, which only listens to this machine. ``undisturbed``
 byte by byte.
 """
 
+import errno
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +157,22 @@ def test_a_killed_driver_is_gone_on_with_and_two_are_refused(
     assert summary.made <= COUNT - done * SHARD + SHARD  # the last shard is a shorter one
     assert files(out) == files(undisturbed)
     assert run(inputs, out, resume=True).made == 0
+
+
+def test_a_disk_that_is_full_at_the_end_stops_cleanly(
+    inputs: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "_conclude", fail)
+        with pytest.raises(FwdkernError, match=r"No space left.*6 of 6 shards are whole.*--resume"):
+            run(inputs, out, resume=True)
+    assert run(inputs, out, resume=True).made == 0
+    assert files(out) == files(undisturbed)
 
 
 def test_a_full_disk_stops_cleanly(

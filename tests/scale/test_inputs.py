@@ -1,4 +1,5 @@
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def test_names_that_look_like_globs_or_urls(tmp_path: Path, name: str, monkeypat
     assert contents(list_inputs([str(picture)])) == {f"{name}.png": png(0)}
     monkeypatch.chdir(tmp_path)
     assert contents(list_inputs([name])) == expected
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "in", 1)
+    odd = os.fsdecode(b"\xe9")
+    (folder / "0000.png").rename(folder / f"{odd}.png")
+    tar(folder / f"{odd}.tar", {f"{odd}.png": png(1)})
+    items = list_inputs([str(folder)])
+    assert contents(items) == {"\\xe9.png": png(0), "\\xe9.tar/\\xe9.png": png(1)}
+    assert "".join(item.key for item in items).isascii()
 
 
 def test_other_file_systems() -> None:

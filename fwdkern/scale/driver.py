@@ -113,9 +113,8 @@ def run(
     """
     work, columns, form = work or Work(), columns or Columns(), check_format(form)
     place = Path(out).absolute()
-    listed = list_inputs([str(name) for name in inputs], columns)
-    # The gallery of an output inside the input folder is no input.
-    items = [item for item in listed if not item.path.startswith(f"file://{place}/")]
+    # An output inside the input folder, its gallery and shards of Parquet, is no input.
+    items = list_inputs([str(name) for name in inputs], columns, without=place)
     with RunFolder(place) as folder:
         known = folder.settings or {}
         folder.sweep()

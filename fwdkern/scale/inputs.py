@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from fwdkern.errors import InputError
@@ -43,7 +44,7 @@ class Columns:
     key: str | None = None
 
 
-def list_inputs(inputs: Sequence[str], columns: Columns = Columns()) -> list[Item]:
+def list_inputs(inputs: Sequence[str], columns: Columns = Columns(), without: Path | None = None) -> list[Item]:
     """All pictures of some inputs, sorted by key.
 
     A key is the path below the folder or the fixed part of the glob that was given, a file's name where a file was
@@ -52,6 +53,7 @@ def list_inputs(inputs: Sequence[str], columns: Columns = Columns()) -> list[Ite
     Args:
         inputs: folders, globs and files, of any file system that fsspec knows; ``.png``, ``.jpg``, ``.jpeg``,
             ``.webp``, ``.tar`` and ``.parquet`` are read, other files in folders are left out.
+        without: a local folder whose files are left out too.
 
     Raises:
         InputError: an input is absent or damaged, there is no picture, or two have one key.
@@ -59,6 +61,9 @@ def list_inputs(inputs: Sequence[str], columns: Columns = Columns()) -> list[Ite
     if not inputs:
         raise InputError("No input was given; name folders, globs, .tar or .parquet files.")
     files = [file for name in inputs for file in _files(name)]
+    if without is not None:
+        below = f"file://{os.path.abspath(without)}/"
+        files = [(key, path) for key, path in files if not path.startswith(below)]
     with ThreadPoolExecutor(_LISTERS) as pool:
         items = [
             item for part in pool.map(lambda file: list(_items(file[0], file[1], columns)), files) for item in part
@@ -85,11 +90,15 @@ def read_items(items: Iterable[Item], columns: Columns = Columns()) -> Iterator[
     for item in items:
         by_path[item.path, item.kind].append(item)
     for (path, kind), group in by_path.items():
+        told = set()
         try:
-            yield from _read_file(path, kind, group, columns)
+            for item, data in _read_file(path, kind, group, columns):
+                told.add(item.key)
+                yield item, data
         except (FileNotFoundError, PermissionError) as error:
             for item in group:
-                yield item, error
+                if item.key not in told:
+                    yield item, error
 
 
 def _files(name: str) -> list[tuple[str, str]]:

@@ -210,7 +210,9 @@ def _torchvision(name: str) -> NamedModel:
         raise InputError(f"torchvision has no model {name!r}{_close(name, known)}.")
     released = models.get_model_weights(name)
     meta = released.DEFAULT.meta if len(released) else {}
-    model = models.get_model(name, weights=None)
+    # Some builders download a trained backbone unless told not to.
+    takes = inspect.signature(models.get_model_builder(name)).parameters
+    model = models.get_model(name, weights=None, **({"weights_backbone": None} if "weights_backbone" in takes else {}))
     transform = released.DEFAULT.transforms() if len(released) else None
     resize, crop = _first(transform, "resize_size", 256), _first(transform, "crop_size", 224)
     preprocessing = Preprocessing(

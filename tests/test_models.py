@@ -96,6 +96,16 @@ def test_torchvision_model_brings_its_preprocessing() -> None:
         load_model("torchvision:squeezenet11")
 
 
+def test_torchvision_backbones_are_not_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    _need("torchvision")
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a download")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
+    assert not load_model("torchvision:lraspp_mobilenet_v3_large").trained
+
+
 def test_timm_model_brings_its_preprocessing() -> None:
     _need("timm")
     named = load_model("timm:resnet18")

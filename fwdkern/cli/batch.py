@@ -176,5 +176,6 @@ def batch(
         )
     for line in summary.lines():
         console.say(line)
-    if keep is not Keep.VALUES:
+    # Contributions are one number a channel, and inputs that all failed have nothing.
+    if keep is not Keep.VALUES and maps is not Maps.CONTRIBUTIONS and summary.failed < summary.inputs:
         console.say(str(viz.save(scale.gallery(scale.open(out)), out / "summary" / "gallery.png")))

@@ -113,9 +113,8 @@ def run(
     """
     work, columns, form = work or Work(), columns or Columns(), check_format(form)
     place = Path(out).absolute()
-    listed = list_inputs([str(name) for name in inputs], columns)
-    # The gallery of an output inside the input folder is no input.
-    items = [item for item in listed if not item.path.startswith(f"file://{place}/")]
+    # An output inside the input folder, its gallery and shards of Parquet, is no input.
+    items = list_inputs([str(name) for name in inputs], columns, without=place)
     with RunFolder(place) as folder:
         known = folder.settings or {}
         folder.sweep()
@@ -187,8 +186,8 @@ def _finish(
         def write(event: str, **what: Any) -> None:
             log.write(json.dumps({"time": time.time(), "event": event, **what}) + "\n")
 
-        write("start", shards=total, missing=len(rows), inputs=len(items), workers=cluster.workers)
         try:
+            write("start", shards=total, missing=len(rows), inputs=len(items), workers=cluster.workers)
             for row in cluster.stream(rows, recipe, model, Write(folder.path / "shards", form, about)):
                 seconds = json.loads(row["seconds"])
                 if row["error"]:
@@ -202,6 +201,9 @@ def _finish(
                     summary.stages[stage] = summary.stages.get(stage, 0.0) + spent
                 write("shard", shard=int(row["shard"]), **made, seconds=seconds)
                 progress(Event(finished, summary.failed, len(items), len(done)))
+            summary.seconds = time.monotonic() - begun
+            _conclude(folder, settings, form, total, about)
+            write("end", inputs=len(items), failed=summary.failed, seconds=summary.seconds)
         except BaseException as error:
             with contextlib.suppress(OSError):
                 write("stopped", committed=len(done), why=str(error))
@@ -209,11 +211,8 @@ def _finish(
                 raise
             raise FwdkernError(
                 f"The run stopped: {error}. {len(done)} of {total} shards are whole in {folder.path}; --resume makes "
-                "the others."
+                "the rest."
             ) from error
-        summary.seconds = time.monotonic() - begun
-        _conclude(folder, settings, form, total, about)
-        write("end", inputs=len(items), failed=summary.failed, seconds=summary.seconds)
     return summary
 
 

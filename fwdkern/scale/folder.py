@@ -53,9 +53,10 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
             self._lock.truncate(0)
-            self._lock.close()
+            # Before the lock is given up: the folder would be the next one's.
             if self._made and not (self.path / _SETTINGS).exists():  # no run began
                 shutil.rmtree(self.path, ignore_errors=True)
+            self._lock.close()
 
     @property
     def settings(self) -> dict[str, Any] | None:

@@ -1,11 +1,13 @@
 """What a run reads: pictures in folders, tar shards and Parquet files, each under a key that does not change."""
 
+import os
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from fwdkern.errors import InputError
@@ -42,7 +44,7 @@ class Columns:
     key: str | None = None
 
 
-def list_inputs(inputs: Sequence[str], columns: Columns = Columns()) -> list[Item]:
+def list_inputs(inputs: Sequence[str], columns: Columns = Columns(), without: Path | None = None) -> list[Item]:
     """All pictures of some inputs, sorted by key.
 
     A key is the path below the folder or the fixed part of the glob that was given, a file's name where a file was
@@ -51,6 +53,7 @@ def list_inputs(inputs: Sequence[str], columns: Columns = Columns()) -> list[Ite
     Args:
         inputs: folders, globs and files, of any file system that fsspec knows; ``.png``, ``.jpg``, ``.jpeg``,
             ``.webp``, ``.tar`` and ``.parquet`` are read, other files in folders are left out.
+        without: a local folder whose files are left out too.
 
     Raises:
         InputError: an input is absent or damaged, there is no picture, or two have one key.
@@ -58,6 +61,9 @@ def list_inputs(inputs: Sequence[str], columns: Columns = Columns()) -> list[Ite
     if not inputs:
         raise InputError("No input was given; name folders, globs, .tar or .parquet files.")
     files = [file for name in inputs for file in _files(name)]
+    if without is not None:
+        below = f"file://{os.path.abspath(without)}/"
+        files = [(key, path) for key, path in files if not path.startswith(below)]
     with ThreadPoolExecutor(_LISTERS) as pool:
         items = [
             item for part in pool.map(lambda file: list(_items(file[0], file[1], columns)), files) for item in part
@@ -84,17 +90,21 @@ def read_items(items: Iterable[Item], columns: Columns = Columns()) -> Iterator[
     for item in items:
         by_path[item.path, item.kind].append(item)
     for (path, kind), group in by_path.items():
+        told = set()
         try:
-            yield from _read_file(path, kind, group, columns)
+            for item, data in _read_file(path, kind, group, columns):
+                told.add(item.key)
+                yield item, data
         except (FileNotFoundError, PermissionError) as error:
             for item in group:
-                yield item, error
+                if item.key not in told:
+                    yield item, error
 
 
 def _files(name: str) -> list[tuple[str, str]]:
     """The files of one input with their keys."""
     fs, path = _open(name)
-    if any(character in path for character in "*?["):
+    if any(character in path for character in "*?[") and not fs.exists(path):
         found = sorted(map(str, fs.glob(path)))
         if not found:
             raise InputError(f"No file fits {name}.")
@@ -120,7 +130,12 @@ def _items(key: str, path: str, columns: Columns) -> Iterator[Item]:
         return _members(key, path)
     if path.lower().endswith(_PARQUET):
         return _rows(key, path, columns)
-    return iter([Item(key, path)])
+    return iter([Item(_text(key), path)])
+
+
+def _text(name: str) -> str:
+    """A file's name as a key: bytes that are no UTF-8, which tables cannot hold, are written out."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _members(key: str, path: str) -> Iterator[Item]:
@@ -130,7 +145,7 @@ def _members(key: str, path: str) -> Iterator[Item]:
             for member in archive:
                 if member.isfile() and member.name.lower().endswith(_PICTURES):
                     name = member.name.removeprefix("./")
-                    yield Item(f"{key}/{name}", path, "tar", member.offset_data, member.size)
+                    yield Item(_text(f"{key}/{name}"), path, "tar", member.offset_data, member.size)
     except tarfile.TarError as error:
         raise InputError(f"{path} is not a whole, uncompressed tar file ({error}).") from error
 
@@ -146,7 +161,7 @@ def _rows(key: str, path: str, columns: Columns) -> Iterator[Item]:
             count = file.metadata.row_group(group).num_rows
             keys = file.read_row_group(group, [columns.key])[columns.key].to_pylist() if columns.key else [None] * count
             for row, own in enumerate(keys):
-                yield Item(str(own) if columns.key else f"{key}/{number:08d}", path, "parquet", group, row)
+                yield Item(str(own) if columns.key else f"{_text(key)}/{number:08d}", path, "parquet", group, row)
                 number += 1
 
 
@@ -182,9 +197,14 @@ def _image_bytes(value: Any, path: str, columns: Columns) -> bytes:
 
 def _open(name: str) -> tuple[Any, str]:
     """The file system of a path and the path on it."""
-    fsspec = need("fsspec.core")
+    fsspec = need("fsspec")
     try:
-        fs, path = fsspec.url_to_fs(name)
+        if name.startswith(("file://", "/")) or os.path.exists(name):
+            # A "::" in a name is no chain of file systems.
+            fs = fsspec.filesystem("file")
+            path = fs._strip_protocol(name)
+        else:
+            fs, path = fsspec.url_to_fs(name)
     except (ImportError, ValueError) as error:
         raise InputError(f"{name} cannot be opened ({error}).") from error
     return fs, path

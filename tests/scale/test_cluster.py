@@ -4,9 +4,11 @@ All tests share one cluster, which only listens to this machine. ``undisturbed``
 byte by byte.
 """
 
+import errno
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +159,22 @@ def test_a_killed_driver_is_gone_on_with_and_two_are_refused(
     assert run(inputs, out, resume=True).made == 0
 
 
+def test_a_disk_that_is_full_at_the_end_stops_cleanly(
+    inputs: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out)
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "_conclude", fail)
+        with pytest.raises(FwdkernError, match=r"No space left.*6 of 6 shards are whole.*--resume"):
+            run(inputs, out, resume=True)
+    assert run(inputs, out, resume=True).made == 0
+    assert files(out) == files(undisturbed)
+
+
 def test_a_full_disk_stops_cleanly(
     undisturbed: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +224,19 @@ def test_the_command_reads_tar_and_parquet_and_draws_a_gallery(address: str, tmp
     assert best["output"][:, 0].tolist() == values.max(0).tolist()
     assert results.summary["statistics/relu_4"]["count"].tolist() == [9] * values.shape[1]
     assert (out / "summary" / "gallery.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("maps", "broken"), [("contributions", ()), ("relevance", (0, 1))])
+def test_the_command_draws_no_gallery_without_maps(
+    address: str, maps: str, broken: tuple[int, ...], tmp_path: Path
+) -> None:
+    folder, out = write_pictures(tmp_path / "in", 2, broken), tmp_path / "out"
+    words = ["batch", str(folder), "--out", str(out), "--maps", maps, "--workers", "1", "--size", "64x64"]
+    words += ["--layer", "relu_4"] if maps == "contributions" else []
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert f"{2 - len(broken)} of 2 inputs" in done.output
+    assert not (out / "summary" / "gallery.png").exists()
 
 
 def test_a_dataset_from_python(address: str) -> None:

@@ -1,5 +1,7 @@
 import io
+import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -8,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fwdkern.errors import InputError
-from fwdkern.scale.inputs import Columns, list_inputs, read_items
+from fwdkern.scale import inputs
+from fwdkern.scale.inputs import Columns, Item, list_inputs, read_items
 from tests.scale.pictures import png, write_pictures
 
 
@@ -51,6 +54,40 @@ def test_the_ways_to_name_the_same_files(tmp_path: Path, name: str) -> None:
         "url": [folder.as_uri()],
     }[name]
     assert [item.key for item in list_inputs(given)] == ["0000.png", "0001.png", "0002.png"]
+
+
+@pytest.mark.parametrize("name", ["photos [2020]", "a*b?", "a::b"])
+def test_names_that_look_like_globs_or_urls(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_pictures(tmp_path / name, 1)
+    picture = folder / f"{name}.png"
+    (folder / "0000.png").rename(picture)
+    tar(folder / f"{name}.tar", {"1.png": png(1)})
+    parquet(folder / f"{name}.parquet", [{"image": png(2)}])
+    expected = {f"{name}.parquet/00000000": png(2), f"{name}.png": png(0), f"{name}.tar/1.png": png(1)}
+    assert contents(list_inputs([str(folder)])) == expected
+    assert contents(list_inputs([str(picture)])) == {f"{name}.png": png(0)}
+    monkeypatch.chdir(tmp_path)
+    assert contents(list_inputs([name])) == expected
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "in", 1)
+    odd = os.fsdecode(b"\xe9")
+    (folder / "0000.png").rename(folder / f"{odd}.png")
+    tar(folder / f"{odd}.tar", {f"{odd}.png": png(1)})
+    items = list_inputs([str(folder)])
+    assert contents(items) == {"\\xe9.png": png(0), "\\xe9.tar/\\xe9.png": png(1)}
+    assert "".join(item.key for item in items).isascii()
+
+
+def test_a_folder_to_leave_out_is_not_opened(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", 1)
+    (tmp_path / "in" / "out" / "shards").mkdir(parents=True)
+    (tmp_path / "in" / "out" / "shards" / "0.parquet").write_bytes(b"no pictures")
+    write_pictures(tmp_path / "in" / "outer", 1)
+    for without in (tmp_path / "in" / "out", tmp_path / "in" / "outer" / ".." / "out"):
+        items = list_inputs([str(tmp_path / "in")], without=without)
+        assert [item.key for item in items] == ["0000.png", "outer/0000.png"]
 
 
 def test_other_file_systems() -> None:
@@ -139,3 +176,16 @@ def test_a_file_that_is_gone_is_told_beside_the_others(tmp_path: Path) -> None:
     found = contents(items)
     assert isinstance(found["0000.png"], FileNotFoundError)
     assert found["0001.png"] == png(1)
+
+
+def test_a_shard_that_goes_away_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = list_inputs([str(tar(tmp_path / "s.tar", {f"{index}.png": b"whole" for index in range(3)}))])
+
+    def read(path: str, kind: str, group: list[Item], columns: Columns) -> Iterator[tuple[Item, bytes]]:
+        yield group[0], b"whole"
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(inputs, "_read_file", read)
+    found = list(read_items(items))
+    assert [item for item, _ in found] == items
+    assert [isinstance(data, OSError) for _, data in found] == [False, True, True]

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fwdkern.errors import CaptureError, FwdkernError, InputError
 from fwdkern.graph.onnx.constants import MOST_ENTRIES, to_tensor
-from fwdkern.graph.onnx.operators.shapes import array
+from fwdkern.graph.onnx.operators.shapes import array, result_size
 from fwdkern.graph.onnx.registry import OPERATORS, SHAPE_OPERATORS, Node
 
 # Arrays of numbers stand for shapes, which are short.
@@ -76,14 +76,19 @@ class Step(nn.Module):
     def _run(self, inputs: tuple[Any, ...]) -> Any:
         on_shapes = SHAPE_OPERATORS.get(self.node.kind)
         if on_shapes is not None and self._only_numbers(inputs):
+            parts = [self.arrays.get(i, x) for i, x in enumerate(inputs)]
             try:
-                result = array(on_shapes(self.node, *(self.arrays.get(i, x) for i, x in enumerate(inputs))))
+                # Before it is made: it could fill the memory.
+                _refuse_long(result_size(self.node, *parts))
+                result = array(on_shapes(self.node, *parts))
+                _refuse_long(result.size)
+                if any(isinstance(v, int) and not -(2**63) <= v < 2**63 for v in result.flat):
+                    raise InputError("a size of more than 64 bits")
+                return result
             except NotImplementedError:
                 pass
-            else:
-                if result.size > _LONGEST_SHAPE:
-                    raise InputError(f"a shape of {result.size} numbers")
-                return result
+            except InputError as error:
+                raise InputError(f"node {self.node.name} ({self.node.kind}) of the ONNX file makes {error}") from error
         device = next((x.device for x in inputs if isinstance(x, Tensor)), None)
         values = [self._value(i, x, device) for i, x in enumerate(inputs)]
         if not self.operator.typed:
@@ -114,6 +119,11 @@ class Step(nn.Module):
                 return flat.reshape(given.shape)
             return to_tensor(given).to(device)
         return given
+
+
+def _refuse_long(size: int) -> None:
+    if size > _LONGEST_SHAPE:
+        raise InputError(f"a shape of {size} numbers")
 
 
 _NORM = ("x", "weight", "bias", "running_mean", "running_var")

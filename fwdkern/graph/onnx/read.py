@@ -235,6 +235,9 @@ class _Builder:
         attributes = {a.name: _attribute(a, name) for a in node.attribute}
         if node.op_type == "Cast":
             attributes["main_type"] = self.main_type
+        if node.op_type == "Split":
+            # The parts are as many as it makes, read or not.
+            attributes.setdefault("num_outputs", len(node.output))
         read = [i for i, output in enumerate(node.output) if readers[output]]
         constant = frozenset(i for i, value in enumerate(node.input) if value and value not in live)
         return Node(name, node.op_type, self.opset, attributes, max(read, default=0) + 1, constant)

@@ -61,6 +61,16 @@ CASES: dict[str, tuple[list[Node], dict[str, np.ndarray]]] = {
     "Pad reflect": (one("Pad", "w", mode="reflect"), {"w": np.array([0, 0, 1, 2, 0, 0, 2, 1])}),
     "Pad edge": (one("Pad", "w", mode="edge"), {"w": np.array([0, 0, 1, 2, 0, 0, 2, 1])}),
     "Pad constant": (one("Pad", "w", "c"), {"w": np.array([0, 1, 0, 2, 0, 0, 2, -1]), "c": np.float32(2)}),
+    **{
+        f"Split {parts}, {read} read": (
+            [
+                ("Split", ["x"], list(parts), {"axis": 2}),
+                ("Transpose", [read], ["y"], {"perm": [0, 1, 3, 2]}),
+            ],
+            {},
+        )
+        for parts, read in [("ab", "a"), ("abcd", "b"), ("abcd", "d")]
+    },
     "SpaceToDepth": (one("SpaceToDepth", blocksize=2), {}),
     "DepthToSpace": (one("DepthToSpace", blocksize=2), {}),
     "DepthToSpace CRD": (one("DepthToSpace", blocksize=2, mode="CRD"), {}),

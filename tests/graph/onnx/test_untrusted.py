@@ -1,6 +1,7 @@
 """Files from anybody: refused with fwdkern's own errors, or served."""
 
 import itertools
+import time
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,35 @@ def test_bombs(nodes: list, tmp_path: Path) -> None:
         "one": np.float32(1),
     }
     refused(model(nodes, [1, 1], weights), tmp_path, InputError, "entries are computed")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "match"),
+    [
+        ([("Pow", ["s", "s"], ["p"], {}), ("Pow", ["p", "p"], ["q"], {}), ("Pow", ["q", "q"], ["t"], {})],
+         r"node p \(Pow\).*power of 16384"),
+        ([("Mul", ["s", "s"], ["p"], {})] + [("Mul", [a, a], [b], {}) for a, b in ("pq", "qr", "rt")],
+         r"node r \(Mul\).*64 bits"),
+        ([("Add", ["s1", "column"], ["c"], {}), ("Add", ["c", "row"], ["t"], {})], r"node t \(Add\).*4294967296"),
+        ([("Add", ["s1", "row"], ["r"], {}),
+         ("Concat", ["r"] * 50_000, ["t"], {"axis": 0})], r"node t \(Concat\).*3276800000"),
+    ],
+)  # fmt: skip
+def test_shapes_that_grow_are_refused_before_they_are_made(nodes: list, match: str, tmp_path: Path) -> None:
+    entries = np.arange(2**16)
+    weights = {"row": entries[None], "column": entries[:, None], "first": np.array([1]), "last": np.array(3)}
+    nodes = [
+        ("Shape", ["x"], ["all"], {}),
+        ("Gather", ["all", "first"], ["s1"], {}),
+        ("Gather", ["all", "last"], ["s"], {}),
+        *nodes,
+        ("Expand", ["x", "t"], ["y"], {}),
+    ]
+    path = save(model(nodes, [1, 1, 16384, 16384], weights), tmp_path)
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=match):
+        read_onnx(path)
+    assert time.monotonic() - begun < 20
 
 
 def test_broken_structure(tmp_path: Path) -> None:

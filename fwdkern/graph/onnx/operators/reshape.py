@@ -82,7 +82,7 @@ def split(node: Node, x: Tensor, sizes: np.ndarray | None = None) -> tuple[Tenso
     axis = node.get("axis", 0)
     given = node.get("split") if sizes is None else sizes.reshape(-1).tolist()
     if given is None:
-        count = node.get("num_outputs", node.outputs)
+        count = node.get("num_outputs")
         each = -(-x.shape[axis] // count)
         given = [each] * (count - 1)
         given.append(x.shape[axis] - each * (count - 1))

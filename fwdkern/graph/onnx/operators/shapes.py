@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fwdkern.errors import InputError
 from fwdkern.graph.onnx.registry import Node, operator, shape_operator
 
 _LONGEST = 4096
+_HIGHEST_POWER = 64
 
 
 def array(values: Any) -> np.ndarray:
@@ -60,9 +62,28 @@ shape_operator("Neg")(lambda node, x: -x)
 shape_operator("Identity")(lambda node, x: x)
 
 
+def result_size(node: Node, *parts: np.ndarray | None) -> int:
+    """At least how many numbers the operator makes of these, where a small file may ask for very many."""
+    given = [part for part in parts if part is not None]
+    if node.kind in _ELEMENTWISE:
+        return math.prod(np.broadcast_shapes(*(part.shape for part in given)))
+    if node.kind == "Concat":
+        return sum(part.size for part in given)
+    if node.kind == "Gather" and given[0].ndim:
+        return given[1].size * (given[0].size // max(given[0].shape[node.get("axis", 0)], 1))
+    return 0
+
+
+def _power(a: Any, b: Any) -> Any:
+    if isinstance(b, int) and b > _HIGHEST_POWER:
+        raise InputError(f"a size to the power of {b}")
+    return a**b
+
+
 def _each(function: Callable[..., Any], *parts: np.ndarray) -> np.ndarray:
     """A function of numbers, entry by entry."""
-    whole = np.broadcast_arrays(*parts)
+    # Python's numbers, as numpy's wrap around.
+    whole = np.broadcast_arrays(*(part.astype(object) for part in parts))
     flat = zip(*(part.reshape(-1) for part in whole), strict=True)
     return array(np.array([function(*values) for values in flat], dtype=object).reshape(whole[0].shape))
 
@@ -73,7 +94,7 @@ def _register(kind: str, function: Callable[..., Any]) -> None:
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Sqrt": lambda a: math.sqrt(a),
-    "Pow": lambda a, b: a**b,
+    "Pow": _power,
     "Equal": lambda a, b: bool(a == b),
     "Less": lambda a, b: bool(a < b),
     "LessOrEqual": lambda a, b: bool(a <= b),
@@ -83,6 +104,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 for _kind, _function in _FUNCTIONS.items():
     _register(_kind, _function)
+_ELEMENTWISE = {*_FUNCTIONS, "Add", "Sub", "Mul", "Div", "Mod", "Max", "Where"}
 
 
 @shape_operator("Div")
@@ -163,7 +185,7 @@ def shape_where(node: Node, chosen: np.ndarray, a: np.ndarray, b: np.ndarray) ->
 def shape_constant(node: Node, sizes: np.ndarray) -> np.ndarray:
     """A shape of ones, say."""
     wanted = [int(size) for size in sizes.reshape(-1)]
-    if any(not 0 <= size <= _LONGEST for size in wanted) or np.prod(wanted) > _LONGEST:
+    if any(not 0 <= size <= _LONGEST for size in wanted) or math.prod(wanted) > _LONGEST:
         raise NotImplementedError
     return array(np.full(wanted, node.get("value", np.zeros(1, np.float32)).reshape(-1)[0].item(), dtype=object))
 

@@ -40,6 +40,7 @@ class Worker:
         self.progress: tuple[int, int] | None = None
         self._number = 0
         self._reason = ""
+        self._process: Any = None  # until it runs
         self._busy: int | None = None  # the request that the process is working on
         self._waiting: asyncio.Future[tuple[bytes, bytes]] | None = None
         self._cancelled = False
@@ -48,7 +49,6 @@ class Worker:
         """Start the process."""
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._start)
-        threading.Thread(target=self._read, daemon=True).start()
 
     def _start(self) -> None:
         from fwdkern.app import worker
@@ -57,19 +57,24 @@ class Worker:
         self._connection, theirs = made.Pipe()
         limits = self.limits
         arguments = (theirs, limits.memory, max(limits.seconds, limits.opening), limits.pixels, self.threads)
-        self._process = made.Process(target=worker.main, args=arguments, daemon=True)
-        self._process.start()
+        process = made.Process(target=worker.main, args=arguments, daemon=True)
+        process.start()
         theirs.close()
+        self._process = process
+        if self._reason:  # it was killed before it ran
+            process.kill()
+        # Here and not in `start`, which may have been cancelled: somebody has to read what the process says.
+        threading.Thread(target=self._read, daemon=True).start()
 
     @property
     def alive(self) -> bool:
         """Whether it can take a request."""
-        return self._process.is_alive() and not self._reason
+        return self._process is not None and self._process.is_alive() and not self._reason
 
     @property
     def pid(self) -> int | None:
-        """The process's number."""
-        return self._process.pid
+        """The process's number, None before it runs."""
+        return None if self._process is None else self._process.pid
 
     async def ask(self, do: str, arguments: dict[str, Any], seconds: float) -> bytes:
         """The answer to one request. A caller that is cancelled cancels the computation.
@@ -117,9 +122,10 @@ class Worker:
             self.kill(f"it used more than the {self.limits.memory // MIB} MiB of memory that a visitor may use")
 
     def kill(self, reason: str) -> None:
-        """Stop the process at once."""
+        """Stop the process at once, or as soon as it has been started."""
         self._reason = self._reason or reason
-        self._process.kill()
+        if self._process is not None:
+            self._process.kill()
 
     def _send(self, message: dict[str, Any]) -> None:
         try:

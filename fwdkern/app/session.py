@@ -131,13 +131,18 @@ class Session:
             raise WorkerError(410, _GONE)
         self.last_used = time.monotonic()
         if self.worker is None or not self.worker.alive:
-            self.worker = Worker(self.limits, self.threads)
-            await self.worker.start()
+            worker = Worker(self.limits, self.threads)
+            try:
+                await worker.start()
+            except BaseException:
+                worker.kill("nobody waits for it any more")
+                raise
             if self.closed:  # meanwhile
-                self.worker.kill(_GONE)
+                worker.kill(_GONE)
                 raise WorkerError(410, _GONE)
+            self.worker = worker
             if reopen and self._source is not None:
-                await self._reopen(self.worker)
+                await self._reopen(worker)
         return self.worker
 
     async def _reopen(self, worker: Worker) -> None:

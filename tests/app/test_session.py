@@ -64,6 +64,64 @@ def test_ten_thousand_layers_end_at_the_time_limit_and_the_session_goes_on() -> 
     within(work())
 
 
+def test_a_worker_that_is_killed_before_it_runs() -> None:
+    async def work() -> None:
+        worker = Worker(Limits(), 1)
+        assert not worker.alive and worker.pid is None
+        worker.watch()
+        worker.kill("nobody needs it")
+        await worker.start()
+        assert "nobody needs it" in await refused(worker.ask("open", {}, 60), 503)
+
+    within(work())
+
+
+def test_a_start_that_is_given_up_leaves_no_worker() -> None:
+    async def work() -> None:
+        session = Session("visitor", Limits(), 1)
+        started: list[Worker] = []
+
+        class Slow(Worker):
+            def _start(self) -> None:
+                started.append(self)
+                time.sleep(0.3)
+                super()._start()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fwdkern.app.session.Worker", Slow)
+            opening = asyncio.create_task(session.open(named("digits")))
+            await asyncio.sleep(0.1)
+            session.watch()
+            session.cancel()
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+        assert session.worker is None
+        while started[0].pid is None or psutil.pid_exists(started[0].pid):
+            await asyncio.sleep(0.05)
+        assert await session.open(named("digits"))
+        session.close()
+
+    within(work())
+
+
+def test_one_session_that_cannot_be_watched_does_not_end_the_watch() -> None:
+    async def work() -> None:
+        sessions = Sessions(Limits(idle=0.3), 1)
+        broken, idle = sessions.begin(), sessions.begin()
+
+        def fail() -> None:
+            raise OSError("no such process")
+
+        broken.watch = fail  # type: ignore[method-assign]
+        await sessions.start()
+        await asyncio.sleep(1)
+        assert sessions.find(idle.identity) is None
+        sessions.close()
+
+    within(work())
+
+
 def test_sessions_make_room_and_leave_when_idle() -> None:
     async def work() -> None:
         sessions = Sessions(Limits(sessions=2, idle=0.3), 1)

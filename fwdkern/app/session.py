@@ -57,7 +57,13 @@ class Session:
         """Change how images become inputs."""
         async with self._turn:
             worker = await self._started()
-            self.network = await worker.ask("preprocess", changed, self.limits.seconds)
+            try:
+                self.network = await worker.ask("preprocess", changed, self.limits.seconds)
+            except BaseException as error:
+                # It may have been applied already; what the visitor got no answer about must not be in force.
+                if not (isinstance(error, WorkerError) and error.status == 422):
+                    worker.kill("a change of the preprocessing was given up")
+                raise
             self._preprocessing = changed
             return self.network
 
@@ -147,7 +153,11 @@ class Session:
 
     async def _reopen(self, worker: Worker) -> None:
         assert self._source is not None
-        await worker.ask("open", _opening(self._source, self._preprocessing), self.limits.opening)
+        try:
+            await worker.ask("open", _opening(self._source, self._preprocessing), self.limits.opening)
+        except BaseException:
+            worker.kill("the network could not be opened again")  # the next request tries it with another worker
+            raise
 
     async def _reopen_quietly(self) -> None:
         """After a failed opening the worker holds no network: one that has died is replaced when it is needed."""

@@ -105,6 +105,41 @@ def test_a_start_that_is_given_up_leaves_no_worker() -> None:
     within(work())
 
 
+def test_what_is_given_up_while_a_worker_is_brought_back_is_asked_again() -> None:
+    async def work() -> None:
+        session = Session("visitor", Limits(), 1)
+        await session.open(named("digits"))
+        await session.add(samples()[0])
+        assert session.worker is not None
+        session.worker.kill("for a test")
+        asked = asyncio.create_task(session.ask("look", "sample-0", {}))
+        while session.worker.pid is None or session.worker._busy is None or not session.worker.alive:
+            await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert await session.ask("look", "sample-0", {})
+        session.close()
+
+    within(work())
+
+
+def test_a_change_of_the_preprocessing_that_is_given_up_is_not_in_force() -> None:
+    async def work() -> None:
+        session = Session("visitor", Limits(), 1)
+        before = await session.open(named("digits"))
+        changing = asyncio.create_task(session.preprocess({"mean": [0.25], "std": [0.5]}))
+        await asyncio.sleep(0)
+        changing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await changing
+        assert session.network == before and session.worker is not None and not session.worker.alive
+        await session.add(samples()[0])
+        session.close()
+
+    within(work())
+
+
 def test_one_session_that_cannot_be_watched_does_not_end_the_watch() -> None:
     async def work() -> None:
         sessions = Sessions(Limits(idle=0.3), 1)

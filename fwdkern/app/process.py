@@ -14,6 +14,7 @@ from fwdkern.app.limits import MIB, Limits
 
 _GRACE = 2.0  # seconds that a cancelled computation has to stop by itself
 _CANCELLED = "it was cancelled"
+_STUCK = "an earlier computation that was cancelled did not end"
 _LOST = b"L"
 
 
@@ -41,7 +42,8 @@ class Worker:
         self._number = 0
         self._reason = ""
         self._process: Any = None  # until it runs
-        self._busy: int | None = None  # the request that the process is working on
+        self._busy: int | None = None  # the newest request without an answer
+        self._unanswered: set[int] = set()  # with those that were given up, which the process may still be working on
         self._waiting: asyncio.Future[tuple[bytes, bytes]] | None = None
         self._cancelled = False
 
@@ -85,6 +87,7 @@ class Worker:
         self._number += 1
         self._cancelled, self.progress = False, None
         self._busy, self._waiting = self._number, self._loop.create_future()
+        self._unanswered.add(self._number)
         try:
             self._send({"id": self._number, "do": do, "with": arguments})
             letter, rest = await asyncio.wait_for(self._waiting, seconds)
@@ -110,7 +113,11 @@ class Worker:
             return
         self._cancelled, number = True, self._busy
         self._send({"id": number, "do": "cancel"})
-        self._loop.call_later(_GRACE, lambda: self.kill(_CANCELLED) if self._busy == number else None)
+        self._loop.call_later(_GRACE, self._stop_stuck, number)
+
+    def _stop_stuck(self, number: int) -> None:
+        if number in self._unanswered:
+            self.kill(_CANCELLED if number == self._busy else _STUCK)
 
     def watch(self) -> None:
         """Stop the worker if it holds more memory than it may; called several times a second."""
@@ -153,13 +160,17 @@ class Worker:
 
     def _done(self, letter: bytes, number: int | None, rest: bytes) -> None:
         """A reply to an earlier request, which was given up, finds nobody waiting."""
+        if letter == _LOST:
+            self._unanswered.clear()
+        elif number is not None:
+            self._unanswered.discard(number)
         if letter == _LOST or number == self._busy:
             self._busy = None
             if self._waiting is not None and not self._waiting.done():
                 self._waiting.set_result((letter, rest))
 
     def _lost(self) -> WorkerError:
-        if self._cancelled and self._reason == _CANCELLED:
+        if self._cancelled and self._reason in (_CANCELLED, _STUCK):
             return WorkerError(409, "The computation was cancelled.")
         code = self._process.exitcode
         why = self._reason or (f"it ended by signal {-code}" if code is not None and code < 0 else "it ended")

@@ -140,6 +140,46 @@ def test_a_change_of_the_preprocessing_that_is_given_up_is_not_in_force() -> Non
     within(work())
 
 
+def test_a_worker_stuck_in_a_cancelled_request_is_stopped_though_another_waits() -> None:
+    async def work() -> None:
+        worker = Worker(Limits(), 1)
+        await worker.start()
+        opening = {"source": asdict(named("digits")), "preprocessing": None}
+        await worker.ask("open", opening, 60)
+        process = psutil.Process(worker.pid)
+        process.suspend()  # as deaf as one that computes in C
+        stuck = asyncio.create_task(worker.ask("open", opening, 60))
+        await asyncio.sleep(0.1)
+        stuck.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stuck
+        started = time.monotonic()
+        message = await refused(worker.ask("open", opening, 60), 503)
+        assert "cancelled did not end" in message and time.monotonic() - started < 10
+        assert not worker.alive
+
+    within(work())
+
+
+def test_a_cancelled_request_does_not_stop_the_next() -> None:
+    async def work() -> None:
+        worker = Worker(Limits(), 1)
+        await worker.start()
+        opening = {"source": asdict(named("digits")), "preprocessing": None}
+        for _ in range(3):
+            given_up = asyncio.create_task(worker.ask("open", opening, 60))
+            await asyncio.sleep(0.01)
+            given_up.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+        assert await worker.ask("open", opening, 60)
+        await asyncio.sleep(2.2)
+        assert worker.alive and not worker._unanswered
+        worker.kill("the test is over")
+
+    within(work())
+
+
 def test_one_session_that_cannot_be_watched_does_not_end_the_watch() -> None:
     async def work() -> None:
         sessions = Sessions(Limits(idle=0.3), 1)

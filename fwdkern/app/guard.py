@@ -20,6 +20,7 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+_BODY = 1 << 20  # bytes of a request that is no upload; the server holds them in memory
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -43,12 +44,21 @@ class Guard:
 
     Args:
         hosts: from `known_hosts`; addresses: whether any IP address will do as a host, for a server that listens on all
-        of them. token: what a visitor must show, None for nothing; token_cookie: where the page keeps it.
+        of them. token: what a visitor must show, None for nothing; token_cookie: where the page keeps it. uploads: the
+        paths that bound their bodies themselves.
     """
 
-    def __init__(self, app: ASGIApp, hosts: set[str], addresses: bool, token: str | None, token_cookie: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: set[str],
+        addresses: bool,
+        token: str | None,
+        token_cookie: str,
+        uploads: Iterable[str] = (),
+    ) -> None:
         self.app, self.hosts, self.addresses = app, hosts, addresses
-        self.token, self.token_cookie = token, token_cookie
+        self.token, self.token_cookie, self.uploads = token, token_cookie, frozenset(uploads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -82,6 +92,12 @@ class Guard:
                     dressed, 401, "This page needs a token: open it as /?token=TOKEN, as the server printed it."
                 )
                 return
+        if scope["method"] not in ("GET", "HEAD") and scope["path"] not in self.uploads:
+            messages = await _bounded(receive, headers)
+            if messages is None:
+                await _refuse(dressed, 413, f"This request is larger than the {_BODY >> 20} MiB that are read.")
+                return
+            receive = _again(messages, receive)
         await self.app(scope, receive, dressed)
 
     def _problem(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
@@ -127,6 +143,34 @@ def _cookie(headers: dict[str, str], name: str) -> str:
 def _bearer(headers: dict[str, str]) -> str:
     scheme, _, given = headers.get("authorization", "").partition(" ")
     return given if scheme.lower() == "bearer" else ""
+
+
+async def _bounded(receive: Receive, headers: dict[str, str]) -> list[Message] | None:
+    """All messages of a request's body, None if it is too large: said so or found so, for a length need not be said."""
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > _BODY:
+        return None
+    messages, size = [], 0
+    while True:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > _BODY:
+            return None
+        messages.append(message)
+        if not message.get("more_body", False):
+            return messages
+
+
+def _again(messages: list[Message], receive: Receive) -> Receive:
+    """What gives the messages that were read already, then those that come."""
+    waiting = iter(messages)
+
+    async def receive_again() -> Message:
+        for message in waiting:
+            return message
+        return await receive()
+
+    return receive_again
 
 
 async def _refuse(send: Send, status: int, message: str) -> None:

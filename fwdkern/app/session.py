@@ -33,7 +33,7 @@ class Session:
         self.closed = False
         self._source: NetworkSource | None = None
         self._preprocessing: dict[str, Any] | None = None
-        self._turn = asyncio.Lock()
+        self._turn, self._upload = asyncio.Lock(), asyncio.Lock()
 
     @property
     def busy(self) -> bool:
@@ -77,9 +77,9 @@ class Session:
 
     async def add(self, source: InputSource) -> bytes:
         """Look at a new input and keep it if the network can read it."""
-        if len(self.inputs) >= self.limits.inputs and source.identity not in self.inputs:
-            raise WorkerError(422, f"The strip holds {self.limits.inputs} inputs already; remove one first.")
-        async with self._turn:
+        async with self._turn:  # which the count needs too: others may be adding
+            if len(self.inputs) >= self.limits.inputs and source.identity not in self.inputs:
+                raise WorkerError(422, f"The strip holds {self.limits.inputs} inputs already; remove one first.")
             worker = await self._started()
             answer = await worker.ask("look", {"source": asdict(source)}, self.limits.seconds)
             self.inputs[source.identity] = source
@@ -94,9 +94,17 @@ class Session:
     async def receive(self, parts: AsyncIterator[bytes], most: int, suffix: str) -> tuple[Path, str]:
         """Write an upload into the folder, under a name of our own; returns it and the content's identity.
 
+        One at a time, so that a visitor fills the disk with no more than one.
+
         Raises:
             WorkerError: it is larger than ``most`` bytes or empty; nothing of it stays.
         """
+        async with self._upload:
+            return await self._receive(parts, most, suffix)
+
+    async def _receive(self, parts: AsyncIterator[bytes], most: int, suffix: str) -> tuple[Path, str]:
+        if self.closed:
+            raise WorkerError(410, _GONE)
         handle, name = tempfile.mkstemp(dir=self.folder, suffix=suffix)
         digest, size = hashlib.sha256(), 0
         try:

@@ -35,6 +35,20 @@ def test_other_origins(origin: str) -> None:
     assert answer.status_code == 403
 
 
+@pytest.mark.parametrize("kind", ["application/json", "application/octet-stream"])
+def test_large_bodies_are_for_uploads(kind: str) -> None:
+    page, headers = client(), {"content-type": kind}
+    page.get("/api/state")
+    for path in ("/api/network", "/api/inputs/text", "/api/inputs/x/look"):
+        assert page.post(path, content=b" " * (1 << 20) + b"1", headers=headers).status_code == 413
+        parts = (b" " * (1 << 19) for _ in range(3))  # without a length
+        answer = page.post(path, content=parts, headers=headers)
+        assert answer.status_code == 413 and "1 MiB" in answer.json()["error"]
+    assert page.post("/api/network", content=b" " * (1 << 20), headers=headers).status_code == 422
+    answer = page.post("/api/inputs/image", content=b" " * (1 << 21), headers={**headers, "x-file-name": "a.png"})
+    assert answer.status_code != 413
+
+
 @pytest.mark.parametrize(("host", "own"), [("::1", True), ("127.8.8.8", True), ("0.0.0.0", False), ("x.lan", False)])
 def test_loopback(host: str, own: bool) -> None:
     assert is_loopback(host) is own

@@ -180,6 +180,17 @@ def test_a_cancelled_request_does_not_stop_the_next() -> None:
     within(work())
 
 
+def test_many_inputs_at_a_time_keep_to_the_limit() -> None:
+    async def work() -> None:
+        session = Session("visitor", Limits(inputs=2), 1)
+        await session.open(named("digits"))
+        found = await asyncio.gather(*(session.add(source) for source in samples()[:5]), return_exceptions=True)
+        assert len(session.inputs) == 2 and sum(isinstance(one, WorkerError) for one in found) == 3
+        session.close()
+
+    within(work())
+
+
 def test_one_session_that_cannot_be_watched_does_not_end_the_watch() -> None:
     async def work() -> None:
         sessions = Sessions(Limits(idle=0.3), 1)

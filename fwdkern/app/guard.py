@@ -5,9 +5,9 @@ import ipaddress
 import json
 import socket
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _HEADERS = {
@@ -36,7 +36,9 @@ def is_loopback(host: str) -> bool:
 
 def known_hosts(host: str, more: Iterable[str]) -> set[str]:
     """The names under which the page may be asked for: others are another site's, pointed here (DNS rebinding)."""
-    return {*_LOOPBACK, host, *more} | (set() if is_loopback(host) else {socket.gethostname().lower()})
+    return {*_LOOPBACK, *(name.lower() for name in (host, *more))} | (
+        set() if is_loopback(host) else {socket.gethostname().lower()}
+    )
 
 
 class Guard:
@@ -84,7 +86,7 @@ class Guard:
         if self.token is not None:
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
             if scope["method"] == "GET" and scope["path"] == "/" and self._right(given):
-                cookie = f"{self.token_cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict"
+                cookie = f"{self.token_cookie}={quote(self.token or '', safe='')}; Path=/; HttpOnly; SameSite=Strict"
                 await _redirect(dressed, cookie)
                 return
             if not self._right(_cookie(headers, self.token_cookie)) and not self._right(_bearer(headers)):
@@ -133,11 +135,8 @@ def _is_address(name: str) -> bool:
 
 
 def _cookie(headers: dict[str, str], name: str) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    # Not http.cookies.SimpleCookie, which gives up at another page's odd cookie.
+    return unquote(cookie_parser(headers.get("cookie", "")).get(name, ""))
 
 
 def _bearer(headers: dict[str, str]) -> str:

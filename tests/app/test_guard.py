@@ -1,5 +1,7 @@
 """Hosts, origins and tokens."""
 
+from urllib.parse import quote
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -26,7 +28,8 @@ def test_other_names(host: str) -> None:
 
 
 def test_more_names_are_allowed_by_whoever_starts_it() -> None:
-    assert client(hosts=("notebook.lan",)).get("/", headers={"host": "notebook.lan"}).status_code == 200
+    for allowed in ("notebook.lan", "Notebook.LAN"):
+        assert client(hosts=(allowed,)).get("/", headers={"host": "notebook.lan"}).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "https://127.0.0.1", "http://127.0.0.1:81", "null"])
@@ -71,3 +74,13 @@ def test_a_token() -> None:
     assert page.get("/").status_code == 200, "the cookie will do from now on"
     assert page.get("/", headers={"host": "192.168.1.7"}).status_code == 200
     assert page.get("/", headers={"host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize("token", ["secret", "a&b=c;d+e %41#", '"quoted"', "schlüssel"])
+def test_tokens_of_any_characters_beside_odd_cookies(token: str) -> None:
+    page = client(host="0.0.0.0", token=token)
+    answer = page.get(f"/?token={quote(token, safe='')}", follow_redirects=False)
+    assert answer.status_code == 303
+    cookie = answer.headers["set-cookie"].partition(";")[0]
+    for odd in ('prefs={"a":1}', "=", "a b=c"):
+        assert client(host="0.0.0.0", token=token).get("/", headers={"cookie": f"{odd}; {cookie}"}).status_code == 200

@@ -5,9 +5,9 @@ import ipaddress
 import json
 import socket
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _HEADERS = {
@@ -20,6 +20,7 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+_BODY = 1 << 20  # bytes of a request that is no upload; the server holds them in memory
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -35,7 +36,9 @@ def is_loopback(host: str) -> bool:
 
 def known_hosts(host: str, more: Iterable[str]) -> set[str]:
     """The names under which the page may be asked for: others are another site's, pointed here (DNS rebinding)."""
-    return {*_LOOPBACK, host, *more} | (set() if is_loopback(host) else {socket.gethostname().lower()})
+    return {*_LOOPBACK, *(name.lower() for name in (host, *more))} | (
+        set() if is_loopback(host) else {socket.gethostname().lower()}
+    )
 
 
 class Guard:
@@ -43,12 +46,21 @@ class Guard:
 
     Args:
         hosts: from `known_hosts`; addresses: whether any IP address will do as a host, for a server that listens on all
-        of them. token: what a visitor must show, None for nothing; token_cookie: where the page keeps it.
+        of them. token: what a visitor must show, None for nothing; token_cookie: where the page keeps it. uploads: the
+        paths that bound their bodies themselves.
     """
 
-    def __init__(self, app: ASGIApp, hosts: set[str], addresses: bool, token: str | None, token_cookie: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: set[str],
+        addresses: bool,
+        token: str | None,
+        token_cookie: str,
+        uploads: Iterable[str] = (),
+    ) -> None:
         self.app, self.hosts, self.addresses = app, hosts, addresses
-        self.token, self.token_cookie = token, token_cookie
+        self.token, self.token_cookie, self.uploads = token, token_cookie, frozenset(uploads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -74,7 +86,7 @@ class Guard:
         if self.token is not None:
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
             if scope["method"] == "GET" and scope["path"] == "/" and self._right(given):
-                cookie = f"{self.token_cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict"
+                cookie = f"{self.token_cookie}={quote(self.token or '', safe='')}; Path=/; HttpOnly; SameSite=Strict"
                 await _redirect(dressed, cookie)
                 return
             if not self._right(_cookie(headers, self.token_cookie)) and not self._right(_bearer(headers)):
@@ -82,6 +94,12 @@ class Guard:
                     dressed, 401, "This page needs a token: open it as /?token=TOKEN, as the server printed it."
                 )
                 return
+        if scope["method"] not in ("GET", "HEAD") and scope["path"] not in self.uploads:
+            messages = await _bounded(receive, headers)
+            if messages is None:
+                await _refuse(dressed, 413, f"This request is larger than the {_BODY >> 20} MiB that are read.")
+                return
+            receive = _again(messages, receive)
         await self.app(scope, receive, dressed)
 
     def _problem(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
@@ -117,16 +135,41 @@ def _is_address(name: str) -> bool:
 
 
 def _cookie(headers: dict[str, str], name: str) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    # Not http.cookies.SimpleCookie, which gives up at another page's odd cookie.
+    return unquote(cookie_parser(headers.get("cookie", "")).get(name, ""))
 
 
 def _bearer(headers: dict[str, str]) -> str:
     scheme, _, given = headers.get("authorization", "").partition(" ")
     return given if scheme.lower() == "bearer" else ""
+
+
+async def _bounded(receive: Receive, headers: dict[str, str]) -> list[Message] | None:
+    """All messages of a request's body, None if it is too large: said so or found so, for a length need not be said."""
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > _BODY:
+        return None
+    messages, size = [], 0
+    while True:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > _BODY:
+            return None
+        messages.append(message)
+        if not message.get("more_body", False):
+            return messages
+
+
+def _again(messages: list[Message], receive: Receive) -> Receive:
+    """What gives the messages that were read already, then those that come."""
+    waiting = iter(messages)
+
+    async def receive_again() -> Message:
+        for message in waiting:
+            return message
+        return await receive()
+
+    return receive_again
 
 
 async def _refuse(send: Send, status: int, message: str) -> None:

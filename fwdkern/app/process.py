@@ -14,6 +14,7 @@ from fwdkern.app.limits import MIB, Limits
 
 _GRACE = 2.0  # seconds that a cancelled computation has to stop by itself
 _CANCELLED = "it was cancelled"
+_STUCK = "an earlier computation that was cancelled did not end"
 _LOST = b"L"
 
 
@@ -40,7 +41,9 @@ class Worker:
         self.progress: tuple[int, int] | None = None
         self._number = 0
         self._reason = ""
-        self._busy: int | None = None  # the request that the process is working on
+        self._process: Any = None  # until it runs
+        self._busy: int | None = None  # the newest request without an answer
+        self._unanswered: set[int] = set()  # with those that were given up, which the process may still be working on
         self._waiting: asyncio.Future[tuple[bytes, bytes]] | None = None
         self._cancelled = False
 
@@ -48,7 +51,6 @@ class Worker:
         """Start the process."""
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._start)
-        threading.Thread(target=self._read, daemon=True).start()
 
     def _start(self) -> None:
         from fwdkern.app import worker
@@ -57,19 +59,24 @@ class Worker:
         self._connection, theirs = made.Pipe()
         limits = self.limits
         arguments = (theirs, limits.memory, max(limits.seconds, limits.opening), limits.pixels, self.threads)
-        self._process = made.Process(target=worker.main, args=arguments, daemon=True)
-        self._process.start()
+        process = made.Process(target=worker.main, args=arguments, daemon=True)
+        process.start()
         theirs.close()
+        self._process = process
+        if self._reason:  # it was killed before it ran
+            process.kill()
+        # Here and not in `start`, which may have been cancelled: somebody has to read what the process says.
+        threading.Thread(target=self._read, daemon=True).start()
 
     @property
     def alive(self) -> bool:
         """Whether it can take a request."""
-        return self._process.is_alive() and not self._reason
+        return self._process is not None and self._process.is_alive() and not self._reason
 
     @property
     def pid(self) -> int | None:
-        """The process's number."""
-        return self._process.pid
+        """The process's number, None before it runs."""
+        return None if self._process is None else self._process.pid
 
     async def ask(self, do: str, arguments: dict[str, Any], seconds: float) -> bytes:
         """The answer to one request. A caller that is cancelled cancels the computation.
@@ -80,6 +87,7 @@ class Worker:
         self._number += 1
         self._cancelled, self.progress = False, None
         self._busy, self._waiting = self._number, self._loop.create_future()
+        self._unanswered.add(self._number)
         try:
             self._send({"id": self._number, "do": do, "with": arguments})
             letter, rest = await asyncio.wait_for(self._waiting, seconds)
@@ -105,7 +113,11 @@ class Worker:
             return
         self._cancelled, number = True, self._busy
         self._send({"id": number, "do": "cancel"})
-        self._loop.call_later(_GRACE, lambda: self.kill(_CANCELLED) if self._busy == number else None)
+        self._loop.call_later(_GRACE, self._stop_stuck, number)
+
+    def _stop_stuck(self, number: int) -> None:
+        if number in self._unanswered:
+            self.kill(_CANCELLED if number == self._busy else _STUCK)
 
     def watch(self) -> None:
         """Stop the worker if it holds more memory than it may; called several times a second."""
@@ -117,9 +129,10 @@ class Worker:
             self.kill(f"it used more than the {self.limits.memory // MIB} MiB of memory that a visitor may use")
 
     def kill(self, reason: str) -> None:
-        """Stop the process at once."""
+        """Stop the process at once, or as soon as it has been started."""
         self._reason = self._reason or reason
-        self._process.kill()
+        if self._process is not None:
+            self._process.kill()
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
@@ -147,13 +160,17 @@ class Worker:
 
     def _done(self, letter: bytes, number: int | None, rest: bytes) -> None:
         """A reply to an earlier request, which was given up, finds nobody waiting."""
+        if letter == _LOST:
+            self._unanswered.clear()
+        elif number is not None:
+            self._unanswered.discard(number)
         if letter == _LOST or number == self._busy:
             self._busy = None
             if self._waiting is not None and not self._waiting.done():
                 self._waiting.set_result((letter, rest))
 
     def _lost(self) -> WorkerError:
-        if self._cancelled and self._reason == _CANCELLED:
+        if self._cancelled and self._reason in (_CANCELLED, _STUCK):
             return WorkerError(409, "The computation was cancelled.")
         code = self._process.exitcode
         why = self._reason or (f"it ended by signal {-code}" if code is not None and code < 0 else "it ended")

@@ -35,6 +35,7 @@ from fwdkern.preprocessing import Preprocessing
 from fwdkern.viz.scale import COLOURS
 
 STATIC = Path(__file__).with_name("static")
+_UPLOADS = ("/api/network/upload", "/api/inputs/image")
 _TENSORS = "application/octet-stream"
 _GONE_AGAIN = "Your session has ended; reload the page to begin another."
 
@@ -86,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         addresses=not is_loopback(settings.host),
         token=settings.token,
         token_cookie=f"{cookie}-token",
+        uploads=_UPLOADS,
     )
     app.add_exception_handler(WorkerError, _worker_error)
     app.add_exception_handler(FwdkernError, _input_error)
@@ -129,7 +131,7 @@ def _add_routes(app: FastAPI, settings: Settings, sessions: Sessions, cookie: st
         source, preprocessing = named_network(settings, asked.name)
         return await _while_wanted(request, session.open(source, preprocessing), "application/json")
 
-    @app.post("/api/network/upload")
+    @app.post(_UPLOADS[0])
     async def upload(request: Request, session: Visitor, architecture: str = "") -> Response:
         label = _label(request)
         suffix = upload_suffix(label)
@@ -152,7 +154,7 @@ def _add_routes(app: FastAPI, settings: Settings, sessions: Sessions, cookie: st
     async def preprocess(asked: Steps, request: Request, session: Visitor) -> Response:
         return await _while_wanted(request, session.preprocess(asked.arguments()), "application/json")
 
-    @app.post("/api/inputs/image")
+    @app.post(_UPLOADS[1])
     async def add_image(request: Request, session: Visitor) -> Response:
         label = _label(request)
         path, digest = await session.receive(request.stream(), limits.image_bytes, ".image")

@@ -33,7 +33,7 @@ class Session:
         self.closed = False
         self._source: NetworkSource | None = None
         self._preprocessing: dict[str, Any] | None = None
-        self._turn = asyncio.Lock()
+        self._turn, self._upload = asyncio.Lock(), asyncio.Lock()
 
     @property
     def busy(self) -> bool:
@@ -57,7 +57,13 @@ class Session:
         """Change how images become inputs."""
         async with self._turn:
             worker = await self._started()
-            self.network = await worker.ask("preprocess", changed, self.limits.seconds)
+            try:
+                self.network = await worker.ask("preprocess", changed, self.limits.seconds)
+            except BaseException as error:
+                # It may have been applied already; what the visitor got no answer about must not be in force.
+                if not (isinstance(error, WorkerError) and error.status == 422):
+                    worker.kill("a change of the preprocessing was given up")
+                raise
             self._preprocessing = changed
             return self.network
 
@@ -71,9 +77,9 @@ class Session:
 
     async def add(self, source: InputSource) -> bytes:
         """Look at a new input and keep it if the network can read it."""
-        if len(self.inputs) >= self.limits.inputs and source.identity not in self.inputs:
-            raise WorkerError(422, f"The strip holds {self.limits.inputs} inputs already; remove one first.")
-        async with self._turn:
+        async with self._turn:  # which the count needs too: others may be adding
+            if len(self.inputs) >= self.limits.inputs and source.identity not in self.inputs:
+                raise WorkerError(422, f"The strip holds {self.limits.inputs} inputs already; remove one first.")
             worker = await self._started()
             answer = await worker.ask("look", {"source": asdict(source)}, self.limits.seconds)
             self.inputs[source.identity] = source
@@ -88,9 +94,17 @@ class Session:
     async def receive(self, parts: AsyncIterator[bytes], most: int, suffix: str) -> tuple[Path, str]:
         """Write an upload into the folder, under a name of our own; returns it and the content's identity.
 
+        One at a time, so that a visitor fills the disk with no more than one.
+
         Raises:
             WorkerError: it is larger than ``most`` bytes or empty; nothing of it stays.
         """
+        async with self._upload:
+            return await self._receive(parts, most, suffix)
+
+    async def _receive(self, parts: AsyncIterator[bytes], most: int, suffix: str) -> tuple[Path, str]:
+        if self.closed:
+            raise WorkerError(410, _GONE)
         handle, name = tempfile.mkstemp(dir=self.folder, suffix=suffix)
         digest, size = hashlib.sha256(), 0
         try:
@@ -131,18 +145,27 @@ class Session:
             raise WorkerError(410, _GONE)
         self.last_used = time.monotonic()
         if self.worker is None or not self.worker.alive:
-            self.worker = Worker(self.limits, self.threads)
-            await self.worker.start()
+            worker = Worker(self.limits, self.threads)
+            try:
+                await worker.start()
+            except BaseException:
+                worker.kill("nobody waits for it any more")
+                raise
             if self.closed:  # meanwhile
-                self.worker.kill(_GONE)
+                worker.kill(_GONE)
                 raise WorkerError(410, _GONE)
+            self.worker = worker
             if reopen and self._source is not None:
-                await self._reopen(self.worker)
+                await self._reopen(worker)
         return self.worker
 
     async def _reopen(self, worker: Worker) -> None:
         assert self._source is not None
-        await worker.ask("open", _opening(self._source, self._preprocessing), self.limits.opening)
+        try:
+            await worker.ask("open", _opening(self._source, self._preprocessing), self.limits.opening)
+        except BaseException:
+            worker.kill("the network could not be opened again")  # the next request tries it with another worker
+            raise
 
     async def _reopen_quietly(self) -> None:
         """After a failed opening the worker holds no network: one that has died is replaced when it is needed."""

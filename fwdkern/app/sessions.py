@@ -1,6 +1,7 @@
 """All visitors: who is known, who has to leave."""
 
 import asyncio
+import logging
 import secrets
 import time
 from collections import OrderedDict
@@ -8,6 +9,7 @@ from collections import OrderedDict
 from fwdkern.app.limits import Limits
 from fwdkern.app.session import Session
 
+_LOG = logging.getLogger(__name__)
 _WATCH = 0.2  # seconds between two looks at the workers
 
 
@@ -56,6 +58,9 @@ class Sessions:
             await asyncio.sleep(_WATCH)
             now = time.monotonic()
             for session in list(self._known.values()):
-                session.watch()
-                if not session.busy and now - session.last_used > self.limits.idle:
-                    self._close(session)
+                try:
+                    session.watch()
+                    if not session.busy and now - session.last_used > self.limits.idle:
+                        self._close(session)
+                except Exception:  # one visitor's trouble must not end the watch over the others
+                    _LOG.exception("A session could not be watched.")

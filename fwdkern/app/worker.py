@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
@@ -41,7 +41,7 @@ class _Current:
     """What the main thread is working on, and what it is to stop."""
 
     request: int | None = None
-    cancelled: int | None = None
+    cancelled: set[int] = field(default_factory=set)
 
 
 def main(connection: Connection, memory: int, seconds: float, pixels: int, threads: int) -> None:
@@ -51,7 +51,8 @@ def main(connection: Connection, memory: int, seconds: float, pixels: int, threa
     current = _Current()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if current.request is not None and current.request == current.cancelled:
+        if current.request in current.cancelled:
+            current.cancelled.discard(current.request)  # once: the next signal may come while this one is handled
             raise _Cancelled
 
     signal.signal(signal.SIGUSR1, stop)
@@ -65,11 +66,12 @@ def main(connection: Connection, memory: int, seconds: float, pixels: int, threa
         try:
             current.request = request["id"]
             _bound_time(seconds * threads)
-            letter, rest = desk.serve(request) if current.cancelled != request["id"] else (b"C", b"")
+            letter, rest = desk.serve(request) if request["id"] not in current.cancelled else (b"C", b"")
             current.request = None
         except _Cancelled:
             current.request = None
             letter, rest = b"C", b""
+        current.cancelled.discard(request["id"])
         _send(connection, letter, request["id"], rest)
         if requests.empty() and desk.explorer is not None:
             desk.explorer.work_ahead()
@@ -83,7 +85,7 @@ def _receive(connection: Connection, requests: "queue.Queue[dict[str, Any]]", cu
             if request["do"] != "cancel":
                 requests.put(request)
                 continue
-            current.cancelled = request["id"]
+            current.cancelled.add(request["id"])
             _thread.interrupt_main(signal.SIGUSR1)
     except (EOFError, OSError):
         os._exit(0)

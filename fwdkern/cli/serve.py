@@ -4,6 +4,7 @@ import importlib.util
 import os
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -89,7 +90,8 @@ def serve(
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
     )
     shown = f"[{host}]" if ":" in host else host
-    console.say(f"fwdkern serves http://{shown}:{port}/{f'?token={token}' if token else ''} until Ctrl-C")
+    query = f"?token={quote(token, safe='')}" if token else ""
+    console.say(f"fwdkern serves http://{shown}:{port}/{query} until Ctrl-C")
     run(settings)
 
 

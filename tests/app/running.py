@@ -39,7 +39,8 @@ class Running:
 
 @contextmanager
 def running(folder: Path, *options: object) -> Iterator[Running]:
-    """`fwdkern serve` on a free port; stopped at the end."""
+    """`fwdkern serve` on a free port; stopped at the end. The folder's name must be short: the server's socket to its
+    workers lies in it, whose path has 107 characters at most."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -299,14 +299,14 @@ def test_a_graph_of_ten_thousand_layers(page: Page) -> None:
     assert told["visible"] == "layer.9000" and told["elements"] < 1000
 
 
-def test_clicks_on_squeezenet(browser: BrowserContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clicks(browser: BrowserContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Times are printed, for the reader of the log; what they are depends on the machine."""
     weights = shared_data("weights/squeezenet1_1_imagenet_fp16.safetensors")
     photo = shared_data("imagenet_samples/290_n02128925_jaguar.jpg")
     options = ["-m", "tests.networks.squeezenet:squeezenet1_1", "-w", weights, "--resize", 256, "--crop", 224]
     options += ["--classes", shared_data("imagenet_classes.json")]
     options += ["--mean", ".485,.456,.406", "--std", ".229,.224,.225"]
-    with running(tmp_path / "squeezenet", *options) as server:
+    with running(tmp_path / "s", *options) as server:
         page = browser.new_page()
         page.goto(server.url)
         page.wait_for_selector("[data-ready]", state="attached")

@@ -4,6 +4,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -377,15 +378,7 @@ def _unexplained(tape: Tape) -> dict[str, str]:
 
 
 def _described(preprocessing: Preprocessing) -> dict[str, Any]:
-    return {
-        "channels": preprocessing.channels,
-        "resize": preprocessing.resize,
-        "size": preprocessing.size,
-        "crop": preprocessing.crop,
-        "mean": preprocessing.mean,
-        "std": preprocessing.std,
-        "text": preprocessing.describe(),
-    }
+    return {**asdict(preprocessing), "text": preprocessing.describe()}
 
 
 def _check_place(grid: Grid, layer: str, *place: int) -> None:

@@ -48,9 +48,12 @@ class Worker:
         self._cancelled = False
 
     async def start(self) -> None:
-        """Start the process."""
+        """Start the process; raises WorkerError, with the reason, where that fails."""
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self._start)
+        try:
+            await asyncio.to_thread(self._start)
+        except OSError as error:  # no memory or processes left, or a folder for sockets with too long a name
+            raise WorkerError(503, f"No process could be started that computes for you: {error}.") from error
 
     def _start(self) -> None:
         from fwdkern.app import worker

@@ -8,7 +8,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -223,14 +223,7 @@ def named_network(settings: Settings, name: str) -> tuple[NetworkSource, dict[st
     offered = settings.offered
     if offered is not None and name == offered.identity:
         own = settings.preprocessing
-        return offered, None if own is None else {
-            "channels": own.channels,
-            "resize": own.resize,
-            "size": own.size,
-            "crop": own.crop,
-            "mean": own.mean,
-            "std": own.std,
-        }
+        return offered, None if own is None else asdict(own)
     return named(name), None
 
 

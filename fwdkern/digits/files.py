@@ -1,7 +1,5 @@
 """The trained weights and the example canvases that ship with the package."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from torch import Tensor
 from fwdkern.digits.drawing import Canvases
 from fwdkern.digits.network import DigitsNet
 from fwdkern.errors import FwdkernError
+from fwdkern.files import make_folder, replacing
 
 WEIGHTS = Path(__file__).with_name("digits.safetensors")
 EXAMPLES = Path(__file__).with_name("examples.safetensors")
@@ -57,16 +56,9 @@ def pack(canvases: Canvases) -> dict[str, Tensor]:
 
 def write(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write a safetensors file so that a reader sees either the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
+    make_folder(path.parent)
+    with replacing(path) as part:
         save_file(dict(tensors), part, metadata=dict(metadata))
-        part.chmod(0o644)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

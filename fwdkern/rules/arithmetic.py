@@ -102,10 +102,14 @@ class Scaled(Diagonal):
 
 def _scaled(call: Call, operand: object, factor: object) -> Scaled:
     x = plain(operand)
-    # Counts and comparisons are multiplied by fractions too.
-    dtypes = (x.dtype, call.output.dtype, torch.get_default_dtype())
-    dtype = next(dtype for dtype in dtypes if dtype.is_floating_point)
-    return Scaled(torch.as_tensor(factor, dtype=dtype, device=x.device), x.shape, call.output.shape)
+    factor = torch.as_tensor(factor, dtype=_fraction(x, call.output), device=x.device)
+    return Scaled(factor, x.shape, call.output.shape)
+
+
+def _fraction(x: Tensor, output: Tensor) -> torch.dtype:
+    """The type of what multiplies x, which may hold counts or comparisons."""
+    dtypes = (x.dtype, output.dtype, torch.get_default_dtype())
+    return next(dtype for dtype in dtypes if dtype.is_floating_point)
 
 
 class Halves(Frozen):
@@ -151,8 +155,7 @@ def div(call: Call) -> Frozen:
     if not isinstance(a, Live):
         return Constant(b.value.shape, call.output)
     # An integer divisor, such as a count, must not be inverted in less precision than the value has.
-    dtype = a.value.dtype if a.value.is_floating_point() else call.output.dtype
-    divisor = torch.as_tensor(plain(b), dtype=dtype, device=a.value.device)
+    divisor = torch.as_tensor(plain(b), dtype=_fraction(a.value, call.output), device=a.value.device)
     frozen = _scaled(call, a, 1 / divisor)
     frozen.operands = (0,) if isinstance(b, Live) else None
     return frozen

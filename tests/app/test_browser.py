@@ -1,5 +1,6 @@
 """The whole story in a real browser, from upload to click to download; screenshots go to build/screenshots."""
 
+import base64
 import json
 import os
 import re
@@ -146,10 +147,24 @@ def test_from_the_sample_to_the_files(page: Page, server: Running, tmp_path: Pat
         page.screenshot(path=_SCREENSHOTS / f"digits-{width}-{scheme}.png", full_page=True)
 
 
+def dropped(page: Page, picture: Path) -> None:
+    """Drop a file on the strip of inputs."""
+    transfer = page.evaluate_handle(
+        """([name, text]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
+            return data;
+        }""",
+        [picture.name, base64.b64encode(picture.read_bytes()).decode()],
+    )
+    for event in ("dragenter", "dragover", "drop"):
+        page.dispatch_event("#inputs", event, {"dataTransfer": transfer})
+
+
 def test_a_link_and_a_saved_view_show_the_same_again(page: Page, server: Running, tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 90), dtype=np.uint8)).save(photo)
-    page.locator("#add-images input").set_input_files(photo)
+    dropped(page, photo)
     expect(page.locator(".item.selected .label")).to_have_text("photo.png")
     page.get_by_role("checkbox", name="Input × gradient").check()
     page.wait_for_selector("#map-input-x-gradient canvas")

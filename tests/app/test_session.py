@@ -246,3 +246,16 @@ def test_a_file_without_a_name() -> None:
     for given in ("", "/", "..\\", "\n"):
         with pytest.raises(InputError, match="no name"):
             label_of(given)
+
+
+def test_a_process_that_cannot_be_started_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Worker) -> None:
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr(Worker, "_start", fail)
+    assert "AF_UNIX path too long" in asyncio.run(refused(_start_only(), 503))
+
+
+async def _start_only() -> bytes:
+    await Worker(Limits(), 1).start()
+    return b""

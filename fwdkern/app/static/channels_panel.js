@@ -50,7 +50,9 @@ export class ChannelsPanel {
     this.grid.classList.toggle("single", height * width === 1);
     const shares = arrays.relevance?.data;
     const most = shares ? Math.max(...shares.map(Math.abs)) : 0;
-    const told = (share) => (classScore && ofScore(most, classScore) ? ofScore(share, classScore) : signed(share));
+    const inPercent = classScore && ofScore(most, classScore);
+    const told = (share) => (inPercent ? ofScore(share, classScore) : signed(share));
+    this.grid.classList.toggle("broad", !inPercent);
     const cells = [];
     for (let k = 0; k < count; k++) {
       const channel = arrays.channel.data[k];

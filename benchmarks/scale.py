@@ -6,16 +6,21 @@
 Bare is the engine on pictures that are decoded already, in one process. A figure is printed only if every map of every
 run equals bare's. Rates of runs are those between the first and the last shard, so that starting processes and
 capturing the model, which a long run does once, do not count; they are printed beside them.
+
+One worker with a core to itself has its pictures read and its shards written on the others. So it is run once more with
+everything held to one core, which is what several workers that fill the machine compare with.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +31,7 @@ from PIL import Image
 from torch import nn
 
 import fwdkern
+from benchmarks import networks
 from fwdkern import scale
 from fwdkern.digits import digits_net, examples
 from fwdkern.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, load_image
@@ -66,20 +72,19 @@ def digits() -> Network:
 
 
 def squeezenet() -> Network:
-    """SqueezeNet 1.1 with random weights on JPEG files of 500 × 375 pixels."""
-    from tests.networks.squeezenet import squeezenet1_1
-
-    torch.manual_seed(0)
+    """SqueezeNet 1.1 on JPEG files of 500 × 375 pixels, made of 100 photographs."""
     preprocessing = Preprocessing(channels=3, resize=256, crop=(224, 224), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    shown = preprocessing.display(networks.imagenet_photos(100)).permute(0, 2, 3, 1)
+    photos = [
+        Image.fromarray((photo * 255).round().byte().numpy()).resize(_PICTURE[::-1], Image.Resampling.BICUBIC)
+        for photo in shown
+    ]
 
     def draw(index: int, folder: Path) -> None:
-        random = np.random.default_rng(index)
-        coarse = random.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-        large = Image.fromarray(coarse).resize(_PICTURE[::-1], Image.Resampling.BICUBIC)
-        noisy = np.asarray(large, np.int16) + random.integers(-12, 12, (*_PICTURE, 3), dtype=np.int16)
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / f"{index:06d}.jpg", quality=85)
+        moved = np.roll(np.asarray(photos[index % len(photos)]), 31 * (index // len(photos)), (0, 1))
+        Image.fromarray(moved).save(folder / f"{index:06d}.jpg", quality=85)
 
-    return Network(squeezenet1_1().eval(), preprocessing, draw)
+    return Network(networks.squeezenet(), preprocessing, draw)
 
 
 def bare(network: Network, folder: Path, batch_size: int, threads: int) -> tuple[float, dict[str, np.ndarray]]:
@@ -120,12 +125,23 @@ def batch(network: Network, folder: Path, workers: int, arguments: argparse.Name
     shards = [event for event in events if event["event"] == "shard"]
     if len(shards) < 4 * workers:
         raise SystemExit(f"{len(shards)} shards are too few for {workers} workers: give more images")
-    # What is written within the first shards' time was begun before it.
-    first, last = shards[workers - 1], shards[-1]
-    made = sum(event["inputs"] for event in shards[workers:])
+    # The first shards wait for the process that writes to start, while the next ones are being computed.
+    first, last = shards[2 * workers - 1], shards[-1]
+    made = sum(event["inputs"] for event in shards[2 * workers :])
     stages = {name: spent / summary.made for name, spent in summary.stages.items()}
     rate = made / (last["time"] - first["time"])
     return Run(rate, first["time"] - events[0]["time"], stages, summary.bytes / summary.made, watch.memory)
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Whatever this process starts meanwhile stays on one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def check(results: scale.Results, maps: dict[str, np.ndarray]) -> None:
@@ -187,36 +203,40 @@ def main() -> None:
         for index in range(arguments.images):
             network.draw(index, folder)
         alone: list[float] = []
+        held: list[Run] = []
         runs: dict[int, list[Run]] = {workers: [] for workers in arguments.workers}
         for _ in range(arguments.rounds):  # interleaved, so that a busy minute hits all of them
             rate, maps = bare(network, folder, arguments.batch_size, arguments.threads)
             alone.append(rate)
+            with one_core():
+                held.append(batch(network, folder, 1, arguments, maps))
             for workers in runs:
                 runs[workers].append(batch(network, folder, workers, arguments, maps))
-    report(arguments, alone, runs)
-
-
-def report(arguments: argparse.Namespace, alone: list[float], runs: dict[int, list[Run]]) -> None:
-    """Medians over rounds; ratios are taken within rounds."""
     print(f"{arguments.images} images, {arguments.network}, {arguments.threads} thread(s) a worker")
-    print(f"bare engine        {statistics.median(alone):8.1f} images/s")
+    print(f"{'bare engine':24}{statistics.median(alone):8.1f} images/s")
+    report("1 worker on one core", held, alone, held)
     for workers, found in runs.items():
-        share = statistics.median(run.rate / rate for run, rate in zip(found, alone, strict=True))
-        rate = statistics.median(run.rate for run in found)
-        line = f"{workers} worker(s)        {rate:8.1f} images/s, {share:.2f} of bare"
-        if workers > 1 and 1 in runs:
-            gain = statistics.median(run.rate / one.rate for run, one in zip(found, runs[1], strict=True))
-            line += f", {gain:.2f} of one worker"
-        start = statistics.median(run.start for run in found)
-        print(f"{line}; {start:.1f} s before its first shards")
-        stages = {name: statistics.median(run.stages[name] for run in found) * 1e3 for name in found[0].stages}
-        print("    " + ", ".join(f"{name} {spent:.3g} ms" for name, spent in stages.items()), end="")
-        print(f" an image; {found[0].size / 1e3:.3g} kB written")
-        for run in found:
-            quarter = len(run.memory) // 4
-            if quarter:
-                early, late = max(run.memory[quarter : 2 * quarter]), max(run.memory[-quarter:])
-                print(f"    memory: {early / 2**20:.0f} MiB in the second quarter, {late / 2**20:.0f} in the last")
+        report(f"{workers} worker(s)", found, alone, held)
+
+
+def report(name: str, runs: list[Run], alone: list[float], held: list[Run]) -> None:
+    """Medians over rounds; ratios are taken within rounds."""
+    rate = statistics.median(run.rate for run in runs)
+    share = statistics.median(run.rate / rate for run, rate in zip(runs, alone, strict=True))
+    gain = statistics.median(run.rate / one.rate for run, one in zip(runs, held, strict=True))
+    start = statistics.median(run.start for run in runs)
+    print(
+        f"{name:24}{rate:8.1f} images/s, {share:.2f} of bare, {gain:.2f} of one worker on one core; {start:.1f} s "
+        "before its first shards"
+    )
+    stages = {name: statistics.median(run.stages[name] for run in runs) * 1e3 for name in runs[0].stages}
+    print("    " + ", ".join(f"{name} {spent:.3g} ms" for name, spent in stages.items()), end="")
+    print(f" an image; {runs[0].size / 1e3:.3g} kB written")
+    for run in runs:
+        quarter = len(run.memory) // 4
+        if quarter:
+            early, late = max(run.memory[quarter : 2 * quarter]), max(run.memory[-quarter:])
+            print(f"    memory: {early / 2**20:.0f} MiB in the second quarter, {late / 2**20:.0f} in the last")
 
 
 if __name__ == "__main__":

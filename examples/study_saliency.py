@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fwdkern import FusedModel, fuse
 from fwdkern.baselines import GradCAM, GradCAMPlusPlus, Method
@@ -21,7 +22,8 @@ from fwdkern.cli.options import CropOption, MeanOption, ModelOption, ResizeOptio
 from fwdkern.cli.session import open_session
 from fwdkern.evaluation import Records, read_images, rows, run
 from fwdkern.evaluation.run import batches
-from fwdkern.saliency import RawRelevance, Saliency, smoothed
+from fwdkern.metrics.masking import mask
+from fwdkern.saliency import RawRelevance, Saliency, last_positions, smoothed
 
 _MEASURES = ("drop-softmax-half", "increase-softmax-half", "drop-softmax-whole", "increase-softmax-whole", "energy")
 _RIVALS = 20  # the highest other classes stand for all of them
@@ -72,11 +74,19 @@ class OverPatches:
         return scores[:, labels]
 
 
-class Squared(Saliency):
-    """The default map to the power of two: the same order of pixels, with less weight far from the largest."""
+class OfShares:
+    """The shares of a layer's units, stretched to the image; smoothed over some pixels, if any."""
+
+    def __init__(self, model: nn.Module, layer: str | None, deviation: float = 0) -> None:
+        self._net: FusedModel | None = None
+        self._model, self.layer, self.deviation = model, layer, deviation
 
     def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:
-        return super().attribute(inputs, target).square()
+        self._net = self._net or fuse(self._model, inputs)
+        shares = self._net.contributions(inputs, target, self.layer or last_positions(self._net)).shares
+        stretched = F.interpolate(shares.sum(1, keepdim=True), inputs.shape[2:], mode="bilinear", antialias=True)
+        maps = mask(stretched[:, 0], "whole")
+        return smoothed(maps, self.deviation) if self.deviation else maps
 
 
 class OverSuperpixels:
@@ -102,9 +112,8 @@ class OverSuperpixels:
         return torch.from_numpy(slic(scaled, self.count, channel_axis=0, start_label=0))
 
 
-def variants(model: nn.Module, middle: str) -> dict[str, Method]:
-    """Methods by what they do; ``middle`` is a layer of about twice the last one's resolution."""
-    one = {"scales": (1,), "smooth": 1e-3, "raise_by": 0.0}
+def variants(model: nn.Module, middle: str, black: list[float]) -> dict[str, Method]:
+    """Methods by what they do. ``middle``: of about twice the last layer's resolution; ``black``: a black input."""
     return {
         "GradCAM": GradCAM(model),
         "GradCAM++": GradCAMPlusPlus(model),
@@ -119,14 +128,12 @@ def variants(model: nn.Module, middle: str) -> dict[str, Method]:
         "pixels, squares of 32": OverPatches(model, 32),
         **{f"pixels, {count} superpixels": OverSuperpixels(model, count) for count in (50, 200)},
         "pixels against other classes, σ 32": Contrast(model, 32),
-        "shares of the middle layer": Saliency(model, middle, **one),
-        "shares of the middle layer, σ 16": Saliency(model, middle, **{**one, "smooth": 1 / 14}),
-        "shares of the last layer": Saliency(model, **one),
-        "shares of the last layer, σ 16": Saliency(model, **{**one, "smooth": 1 / 14}),
-        "… three sizes": Saliency(model, smooth=1e-3, raise_by=0.0),
-        "… three sizes, σ 6": Saliency(model, raise_by=0.0),
-        "… three sizes, σ 6, raised by pixels: the default": Saliency(model),
-        "the default, squared": Squared(model),
+        "shares of the middle layer": OfShares(model, middle),
+        "shares of the middle layer, σ 16": OfShares(model, middle, 16),
+        "shares of the last layer": OfShares(model, None),
+        "shares of the last layer, σ 16": OfShares(model, None, 16),
+        "the default, asked with grey": Saliency(model),
+        "the default, asked with black": Saliency(model, baselines=black),
     }
 
 
@@ -145,7 +152,7 @@ def main(
     """Compare ways from relevance to saliency on the even half of annotated images, with their labels as targets."""
     session = open_session(model, weights, None, "cpu", resize, None, crop, mean, std)
     examples = read_images(images, annotations, "even")
-    methods = variants(session.named.model, middle)
+    methods = variants(session.named.model, middle, session.preprocessing.black)
     records = Records(out, {"model": model, "images": images.name})
     with console.progress(batches(len(examples)) * len(methods)) as steps:
         run(

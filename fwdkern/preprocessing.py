@@ -90,6 +90,11 @@ class Preprocessing:
         values = np.array(image).reshape(image.height, image.width, self.channels)
         return torch.from_numpy(values).permute(2, 0, 1).contiguous()
 
+    @property
+    def black(self) -> list[float]:
+        """What a black pixel becomes, one number for each channel."""
+        return [-mean / std for mean, std in zip(self.mean, self.std, strict=True)]
+
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels [..., C, H, W] in [0, 1] to the model's inputs, of the same shape, dtype and device."""
         return (pixels - self._column(self.mean, pixels)) / self._column(self.std, pixels)

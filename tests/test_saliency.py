@@ -8,7 +8,7 @@ import fwdkern
 from fwdkern.digits import digits_net, examples
 from fwdkern.errors import InputError, LayerError
 from fwdkern.metrics import EnergyPointingGame
-from fwdkern.saliency import RawRelevance, Saliency, last_positions, smoothed
+from fwdkern.saliency import RawRelevance, Saliency, _Asked, _best, above, last_positions, smoothed
 
 
 def test_a_gaussian_keeps_the_sum_of_what_lies_inside() -> None:
@@ -64,15 +64,73 @@ def test_arguments_that_cannot_be_used() -> None:
             method.attribute(images, torch.tensor([[0, 1], [2, 3]]))
     with pytest.raises(LayerError, match="no layer is called"):
         Saliency(digits_net(), "nowhere").attribute(images)
+    with pytest.raises(InputError, match=r"baselines=.*the inputs have 1 channels"):
+        Saliency(digits_net(), baselines=[0.0, 0.0]).attribute(images)
     with pytest.raises(InputError, match="has no positions"):
         Saliency(digits_net(), fwdkern.fuse(digits_net(), images).layers[-1].parents[0]).attribute(images)
 
 
-def test_sizes_that_the_model_does_not_take_are_left_out() -> None:
-    fixed = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 14 * 14, 4)).eval()
-    images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    method = Saliency(fixed)
-    assert torch.equal(method.attribute(images, 1), Saliency(fixed, scales=(1,)).attribute(images, 1))
-    assert method.scales == [6 / 7, 1, 9 / 7]
-    with pytest.raises(InputError, match="takes images of none of the sizes"):
-        Saliency(fixed, scales=(0.5,)).attribute(images, 1)
+class Bright(nn.Module):
+    """A class for the mean of each of four quarters, so that a class lives in one quarter of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(16)
+        self.conv = nn.Conv2d(1, 1, 1, bias=False)
+        nn.init.constant_(self.conv.weight, 9.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pool(torch.relu(self.conv(x))).flatten(1)
+
+
+@pytest.mark.parametrize("ending", [nn.Identity(), nn.Softmax(1), nn.LogSoftmax(1)])
+def test_the_map_lies_where_the_class_does_however_the_scores_are_given(ending: nn.Module) -> None:
+    images = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0)) + 0.5
+    maps = Saliency(nn.Sequential(Bright(), ending).eval()).attribute(images, torch.arange(4))
+    assert maps.shape == (4, 32, 32) and 0 <= maps.min() and maps.max() == pytest.approx(1)
+    quarters = nn.functional.avg_pool2d(maps[:, None], 16).flatten(1)
+    assert (quarters.argmax(1) == torch.arange(4)).all()
+    assert torch.allclose(maps, Saliency(Bright().eval()).attribute(images, torch.arange(4)), atol=1e-5)
+
+
+def test_of_several_maps_the_one_is_taken_that_keeps_the_class_and_is_small() -> None:
+    net = fwdkern.fuse(Bright().eval(), torch.rand(1, 1, 32, 32))
+    images, target = torch.ones(2, 1, 32, 32), torch.tensor([0, 3])
+    quarter, rest = torch.zeros(2, 32, 32), torch.ones(2, 32, 32)
+    quarter[0, :16, :16] = quarter[1, 16:, 16:] = 1
+    asked = _Asked(net, images, target, torch.zeros(1, 1, 1))
+    inside, outside = asked.gain(quarter), asked.gain(rest - quarter)
+    alone = torch.tensor([9.0, 0, 0, 0]).softmax(0)[0]  # the other quarters are black
+    assert torch.allclose(inside, (alone / 0.25 - 0.25).expand(2), atol=1e-4)
+    assert (outside < 0).all()
+    assert torch.equal(_best([rest, quarter], [outside, inside]), quarter)
+    assert torch.equal(_best([rest, quarter], [inside, inside]), rest)
+    # What is hidden may as well be as bright as the rest: then hiding changes nothing.
+    assert torch.allclose(_Asked(net, images, target, torch.ones(1, 1, 1)).kept(quarter, 0.5), torch.ones(2))
+
+
+def test_one_output_and_hopeless_classes_have_maps_too() -> None:
+    images = examples().images[:2]
+    one = nn.Sequential(digits_net(), nn.Linear(10, 1)).eval()
+    steep = nn.Sequential(digits_net(), Scaled()).eval()
+    for model, target in ((one, 0), (steep, (steep(images).argmin(1)))):
+        maps = Saliency(model).attribute(images, target)
+        assert maps.isfinite().all() and maps.flatten(1).amax(1) == pytest.approx(1)
+
+
+class Scaled(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 1000
+
+
+def test_layers_are_the_last_ones_of_their_resolution() -> None:
+    images = examples().images[:1]
+    net = fwdkern.fuse(digits_net(), images)
+    late = last_positions(net)
+    higher = above(net, late)
+    shapes = {layer.name: layer.shape for layer in net.layers}
+    assert 2 * shapes[higher][1] >= 3 * shapes[late][1]
+    names = list(shapes)
+    between = names[names.index(higher) + 1 : names.index(late)]
+    assert all(len(shapes[name]) != 3 or 2 * shapes[name][1] < 3 * shapes[late][1] for name in between)
+    assert above(net, names[0]) == names[0]

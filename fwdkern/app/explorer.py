@@ -124,7 +124,9 @@ class Explorer:
         if self.opened.reader is not None:
             raise InputError("These methods make maps of images; this network reads sentences.")
         own = method == "fwdkern"
-        made = methods.make(method, self.net if own else self.opened.model, parameters, progress)
+        assert self.preprocessing is not None
+        model = self.net if own else self.opened.model
+        made = methods.make(method, model, parameters, self.preprocessing.black, progress)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CompletenessWarning)
             found = made.attribute(self._tape(source).input, target)

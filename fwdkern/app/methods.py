@@ -1,14 +1,14 @@
 """The methods that the page offers, and their parameters with defaults, read from their signatures."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 
 from fwdkern.baselines import CONTROLS, Method
 from fwdkern.errors import InputError
-from fwdkern.evaluation.methods import METHODS
+from fwdkern.evaluation.methods import METHODS, hiding
 
 _LABELS = {
     "fwdkern": "Forward relevance, saliency",
@@ -38,12 +38,21 @@ def described() -> list[dict[str, Any]]:
     ]
 
 
-def make(name: str, model: nn.Module, given: dict[str, Any], progress: Callable[[int, int], None]) -> Method:
-    """A method with some of its parameters changed; raises InputError for unknown names and values of another kind."""
+def make(
+    name: str,
+    model: nn.Module,
+    given: dict[str, Any],
+    black: Sequence[float],
+    progress: Callable[[int, int], None],
+) -> Method:
+    """A method with some of its parameters changed; raises InputError for unknown names and values of another kind.
+
+    black: what a black pixel is in the model's inputs, in each channel.
+    """
     if name not in _LABELS:
         raise InputError(f"There is no method {name!r}; there are {', '.join(_LABELS)}.")
     known = {parameter["name"]: parameter for parameter in _parameters(name)}
-    values: dict[str, Any] = {}
+    values = hiding(name, black)
     for key, value in given.items():
         if key not in known:
             raise InputError(f"{name} has no parameter {key!r}; it has {', '.join(known) or 'none'}.")
@@ -59,7 +68,7 @@ def _parameters(name: str) -> list[dict[str, Any]]:
         default = parameter.default
         if parameter.name == "layer":
             found.append({"name": "layer", "kind": "layer", "default": ""})
-        elif isinstance(default, (bool, int, float)):
+        elif isinstance(default, (bool, int, float)) and parameter.name != "baselines":
             found.append({"name": parameter.name, "kind": type(default).__name__, "default": default})
     return found
 

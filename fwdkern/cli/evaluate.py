@@ -97,7 +97,7 @@ def evaluate(
     session = open_session(model, weights, None, device, resize, size, crop, mean, std)
     place = None if report is None else Report(report, out.name)
     examples = read_images(images, annotations, half.value)
-    made = make_methods(session.named.model, methods or list(METHODS))
+    made = make_methods(session.named.model, methods or list(METHODS), session.preprocessing.black)
     settings = {
         "model": session.named.name,
         "weights": weights_digest(session.named.model),

@@ -121,7 +121,7 @@ class Engine:
 
     def __init__(self, net: FusedModel, work: Work, preprocessing: Preprocessing) -> None:
         self.net, self.work, self.preprocessing = net, work, preprocessing
-        self._saliency = Saliency(net) if work.maps == "saliency" else None
+        self._saliency = Saliency(net, baselines=preprocessing.black) if work.maps == "saliency" else None
 
     @torch.no_grad()
     def run(self, pixels: Tensor) -> dict[str, Table]:

@@ -146,7 +146,9 @@ def _sides(call: Call, write: Callable[[Tensor, Tensor], Tensor], parts: list[Re
 
 def _live(arguments: Iterable[object]) -> list[Live]:
     """Arguments that depend on the input, those in lists too, in order."""
-    flat = [each for argument in arguments for each in (argument if isinstance(argument, (list, tuple)) else [argument])]
+    flat = [
+        each for argument in arguments for each in (argument if isinstance(argument, (list, tuple)) else [argument])
+    ]
     return [each for each in flat if isinstance(each, Live)]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fwdkern.rules.arithmetic import Halves, Sum
-from fwdkern.rules.frozen import Constant, Frozen, Relabel
+from fwdkern.rules.frozen import Constant, Frozen, Relabel, fold
 from fwdkern.rules.registry import Call, Live, NoRule, plain, register
 from fwdkern.rules.reshape import index_numbers
 from fwdkern.rules.selection import where
@@ -217,3 +217,38 @@ def put(call: Call) -> Frozen:
     if isinstance(source, Live) and values.dim() != aten.index.Tensor(plain(x), indices).dim():
         raise NoRule("writing a value of one example to others")
     return _written(call, lambda x, y: aten.index_put.default(x, indices, y), None, source)
+
+
+class Folded(Frozen):
+    """col2im: windows ``[B, C · kernel, windows]`` added up to an image ``[B, C, H, W]``.
+
+    Args:
+        size: H and W; how: kernel, dilation, padding and stride, as ATen takes them.
+    """
+
+    def __init__(self, size: list[int], how: tuple[list[int], ...]) -> None:
+        self.size, self.how = size, how
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return fold(maps[0], lambda rows: aten.col2im.default(rows, self.size, *self.how))
+
+    def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
+        return (fold(maps, lambda rows: aten.im2col.default(rows, *self.how)),)
+
+    def reach(self, *boxes: Tensor) -> Tensor:
+        height, width = self.size
+        numbers = torch.arange(1, height * width + 1, dtype=torch.float64, device=boxes[0].device)
+        # Where each value of a window lies, 0 beside the image; [1, kernel, windows].
+        places = aten.im2col.default(numbers.view(1, 1, height, width), *self.how).long()
+        values = boxes[0].unflatten(2, (-1, places.shape[1])).flatten(3)
+        blank = values.new_zeros(*values.shape[:3], height * width + 1)
+        seen = blank.scatter_reduce(3, places.view(1, 1, 1, -1).expand_as(values), values, "amax")
+        return seen[..., 1:].unflatten(3, (height, width))
+
+
+@register("add at an index", aten.col2im.default)
+def windows(call: Call) -> Frozen:
+    """col2im(x, size, kernel, dilation, padding, stride): the transpose of im2col, which lies among the slices."""
+    if plain(call.args[0]).dim() != 3:
+        raise NoRule("windows without a batch dimension")
+    return Folded(call.args[1], tuple(call.args[2:]))

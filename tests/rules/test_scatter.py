@@ -85,6 +85,12 @@ def test_one_number_at_indices() -> None:
         check_rule(aten.index_put.default, *live(x), [mask], torch.tensor(1.5).double())
 
 
+def test_windows_added_up() -> None:
+    target = aten.col2im.default
+    check_rule(target, *live(image(2, 12, 6)), [4, 6], [2, 2], [1, 1], [0, 0], [2, 2], tight=True)
+    check_rule(target, *live(image(2, 12, 5)), [5, 4], [2, 3], [2, 1], [1, 0], [1, 2], tight=True)
+
+
 def _both(target: Any, index: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return target(values[:, :4], 1, index, values[:, 4:])
 

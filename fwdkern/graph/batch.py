@@ -286,6 +286,17 @@ class _Separation:
             raise _Stays
         return place, node.target, (self.first[x], *node.args[1:])
 
+    def _batch_norm(self, node: Any) -> tuple[_Place, Any, tuple[Any, ...]]:
+        """In evaluation mode, where the batch is beside positions in front of the channels."""
+        x, place = node.args[0], self.places.get(node.args[0])
+        if place is None or place.plain or node.args[5]:
+            raise _Stays
+        channels = place.moved(1)
+        order = [0, channels, *(dim for dim in range(1, len(self.first[x].meta["val"].shape)) if dim != channels)]
+        moved = self._call(node, aten.permute.default, (self.first[x], order))
+        normed = self._call(node, node.target, (moved, *node.args[1:]))
+        return place, aten.permute.default, (normed, [order.index(dim) for dim in range(len(order))])
+
     def _padding(self, node: Any) -> tuple[_Place, Any, tuple[Any, ...]]:
         x, place = node.args[0], self.places[node.args[0]]
         if place.dim >= x.meta["val"].dim() - len(node.args[1]) // 2:
@@ -346,6 +357,7 @@ _REWRITE: dict[Any, Callable[[_Separation, Any], tuple[_Place, Any, tuple[Any, .
     aten.expand.default: _Separation._expansion,
     **dict.fromkeys((aten.linear.default, aten.layer_norm.default, aten.rms_norm.default), _Separation._over_last),
     **dict.fromkeys((aten.pad.default, aten.constant_pad_nd.default), _Separation._padding),
+    aten.batch_norm.default: _Separation._batch_norm,
     aten.addmm.default: _Separation._addmm,
     aten.baddbmm.default: _Separation._baddbmm,
     aten.scaled_dot_product_attention.default: _Separation._attention,

@@ -1,4 +1,4 @@
-"""Resizing of feature maps in 1, 2 and 3 dimensions: linear."""
+"""Resizing of feature maps in 1, 2 and 3 dimensions, and reading them at given places: linear."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fwdkern.rules.frozen import Frozen, fold
-from fwdkern.rules.registry import Call, plain, register
+from fwdkern.rules.frozen import Constant, Frozen, fold
+from fwdkern.rules.registry import Call, Live, plain, register
 
 aten = torch.ops.aten
 
@@ -98,3 +98,45 @@ _SMOOTH = {
 def smooth(call: Call) -> Frozen:
     """Linear and cubic ones(x, output_size, align_corners, scale_factors), with anti-aliasing or without."""
     return _freeze(call, _SMOOTH[call.target], 3, call.argument(2, "align_corners"))
+
+
+class Sampling(Frozen):
+    """grid_sample of ``[B, C, *in]`` at frozen places: each value is a weighted sum of its neighbours.
+
+    Args:
+        grid: ``[B, *out, rank]``; shape: ``[B, C, *in]``; how: interpolation mode, padding mode and whether corners
+            are aligned, as ATen takes them.
+    """
+
+    def __init__(self, grid: Tensor, shape: torch.Size, how: tuple[Any, ...]) -> None:
+        self.grid, self.shape, self.how = grid, shape, how
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        # Slices stand beside channels, so that one grid serves all.
+        beside = maps[0].transpose(0, 1).flatten(1, 2)
+        read = aten.grid_sampler.default(beside, self.grid, *self.how)
+        return read.unflatten(1, (len(maps[0]), self.shape[1])).transpose(0, 1)
+
+    def reverse(self, maps: Tensor) -> tuple[Tensor, ...]:
+        transpose = aten.grid_sampler_2d_backward if len(self.shape) == 4 else aten.grid_sampler_3d_backward
+        slices = len(maps)
+        beside = maps.transpose(0, 1).flatten(1, 2)
+        like = maps.new_empty(self.shape[0], slices * self.shape[1], *self.shape[2:])
+        pulled, _ = transpose(beside, like, self.grid, *self.how, [True, False])
+        return (pulled.unflatten(1, (slices, self.shape[1])).transpose(0, 1),)
+
+    def reach(self, *boxes: Tensor) -> Tensor:
+        # Other inputs may be read elsewhere, and no field needs to be smaller than all of the map.
+        seen = boxes[0].flatten(3).amax(3)
+        return seen.view(*seen.shape, *[1] * (len(self.shape) - 2)).expand(*seen.shape, *self.grid.shape[1:-1])
+
+
+@register("sampling", aten.grid_sampler.default, aten.grid_sampler_2d.default, aten.grid_sampler_3d.default)
+def sampling(call: Call) -> Frozen:
+    """grid_sample(x, grid, mode, padding_mode, align_corners): where x is read is frozen, as an index is."""
+    x, grid = call.args[:2]
+    if not isinstance(x, Live):
+        return Constant(plain(grid).shape, call.output)
+    frozen = Sampling(plain(grid), x.value.shape, call.args[2:])
+    frozen.operands = (0,)
+    return frozen

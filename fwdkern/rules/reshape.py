@@ -96,7 +96,7 @@ def index(call: Call) -> Frozen:
     if any(isinstance(i, Live) for i in given):
         raise NoRule("an index that depends on the input; torch.gather has a rule")
     # A mask counts as the indices of what it holds.
-    indices = [part for i in given for part in ([None] if i is None else _numbers(i))]
+    indices = [part for i in given for part in ([None] if i is None else index_numbers(i))]
     places = [place for place, i in enumerate(indices) if i is not None]
     first, second = (*indices, None, None)[:2]
     every = torch.arange(len(x), device=x.device)
@@ -111,7 +111,8 @@ def index(call: Call) -> Frozen:
     return Relabel(lambda m: aten.index.Tensor(m, indices), x.shape)
 
 
-def _numbers(indices: Tensor) -> list[Tensor]:
+def index_numbers(indices: Tensor) -> list[Tensor]:
+    """An index as integers: a mask as those of what it holds."""
     return list(indices.nonzero().unbind(1)) if indices.dtype in (torch.bool, torch.uint8) else [indices]
 
 

@@ -61,10 +61,13 @@ class Cast(Frozen):
         return boxes[0]
 
 
-@register("change of type", aten._to_copy.default, aten.to.dtype, aten.to.dtype_layout)
+@register("change of type", aten._to_copy.default, aten.to.dtype, aten.to.dtype_layout, aten.type_as.default)
 def cast(call: Call) -> Frozen:
     """The same values in another floating-point type; whole numbers hold no map."""
+    if not isinstance(call.args[0], Live):
+        raise NoRule("constants in the type of what depends on the input")
     x = plain(call.args[0])
-    if not (x.is_floating_point() and call.output.is_floating_point()):
-        return Constant(x.shape, call.output)
-    return Cast(x.dtype, call.output.dtype)
+    whole = not (x.is_floating_point() and call.output.is_floating_point())
+    frozen = Constant(x.shape, call.output) if whole else Cast(x.dtype, call.output.dtype)
+    frozen.operands = (0,)  # of what type_as is like only the type is read
+    return frozen

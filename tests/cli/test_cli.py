@@ -76,7 +76,7 @@ def own_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "            super().__init__()\n"
         "            self.first = nn.Conv2d(3, 4, 3)\n"
         "        def forward(self, x):\n"
-        "            return torch.cumsum(self.first(x), 1).mean((2, 3))\n"
+        "            return torch.cumprod(self.first(x), 1).mean((2, 3))\n"
         "    return Odd()\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -162,7 +162,7 @@ def test_layers_lists_every_layer_with_its_rule(digits: FusedModel) -> None:
 def test_layers_marks_what_has_no_rule(own_model: str) -> None:
     stdout = run_well("layers", "--model", "own_nets:odd", "--crop", "16", "--resize", "16")
     assert "NO RULE" in stdout and "3 layers, 1 without a rule, 1 can be explained" in stdout
-    assert re.search(r"^mean .* behind cumsum *$", stdout, re.M) and "behind" not in stdout.split("\ncumsum")[0]
+    assert re.search(r"^mean .* behind cumprod *$", stdout, re.M) and "behind" not in stdout.split("\ncumprod")[0]
 
 
 def test_own_model_with_weights_and_class_names(tmp_path: Path, photo: Path, own_model: str) -> None:

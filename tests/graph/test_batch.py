@@ -43,13 +43,20 @@ def _batched(x: Tensor, w: Tensor) -> Tensor:
     return torch.bmm(scores.softmax(-1).detach(), y).view(-1, 4, 5, 6).flatten(1)
 
 
-@pytest.mark.parametrize("function", [_folded, _behind])
+def _normed(x: Tensor, w: Tensor) -> Tensor:
+    """Batch norm of positions in the batch, as LeViT has it: of rows, and with positions behind the channels too."""
+    rows = nn.functional.batch_norm(x.flatten(0, 2), w[0], w[1].square() + 0.1, w[2], w[3])
+    folded = nn.functional.batch_norm(rows.view(-1, 5, 6), w[0, :5], w[1, :5].square() + 0.1, w[2, :5])
+    return folded.view(x.shape[0], -1)
+
+
+@pytest.mark.parametrize("function", [_folded, _behind, _normed])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_linear_models(function: Callable[[Tensor, Tensor], Tensor], batch: int) -> None:
     model = Function(function).double().eval().requires_grad_(False)
     x = torch.randn(batch, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     net = fwdkern.fuse(model, x)
-    assert all(layer.shape[0] in (4, 5, 6, 20, 24, 30) for layer in net.layers)
+    assert all(layer.shape[0] in (4, 5, 6, 20, 24, 30, 120) for layer in net.layers)
     expected = autograd(model, x)
     for mode in ("forward", "reverse"):
         found = net.attribute(x, "all", features="channels", bias="separate", mode=mode, strict=True)

@@ -1,11 +1,12 @@
-"""Resizing by every mode, up, down and to the same size, of lines, images and volumes."""
+"""Resizing by every mode, up, down and to the same size, of lines, images and volumes; reading at given places."""
 
 from typing import Any
 
 import pytest
 import torch
 
-from tests.rules.jacobian import check_rule, image, live
+from fwdkern.rules import Live
+from tests.rules.jacobian import check_frozen_factor, check_rule, freeze, image, live
 
 aten = torch.ops.aten
 SIZES = [[6, 8], [2, 3], [4, 5], [9, 1]]
@@ -54,3 +55,21 @@ def test_exact_and_anti_aliased(size: list[int]) -> None:
     check_rule(aten._upsample_nearest_exact2d.vec, *x, size, None, tight=True)
     check_rule(aten._upsample_bilinear2d_aa.vec, *x, size, False, None)
     check_rule(aten._upsample_bicubic2d_aa.vec, *x, size, False, None)
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("align", [True, False])
+def test_sampling(mode: int, padding: int, align: bool) -> None:
+    x, grid = image(2, 3, 4, 5), image(2, 3, 2, 2, seed=3)
+    check_rule(aten.grid_sampler.default, *live(x), grid, mode, padding, align)
+
+
+def test_sampling_of_volumes_and_where_the_input_says() -> None:
+    x, grid = image(2, 2, 3, 2, 4), image(2, 2, 1, 3, 3, seed=3)
+    check_rule(aten.grid_sampler.default, *live(x), grid, 0, 1, True)
+    x, grid = image(2, 3, 4, 5), image(2, 3, 2, 2, seed=3)
+    target = aten.grid_sampler.default
+    check_frozen_factor(lambda own: target(own, grid, 0, 0, False), target, *live(x, grid), 0, 0, False, own=0)
+    frozen, output = freeze(target, x, Live(grid, 0), 0, 0, False)
+    assert frozen.offset is output and not frozen.forward(image(5, 2, 3, 2, 2)).any()

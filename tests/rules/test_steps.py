@@ -46,6 +46,10 @@ def test_a_change_of_type() -> None:
     assert frozen.reverse(maps)[0].dtype is torch.float64
     whole, output = freeze(aten._to_copy.default, *live(image(2, 3)), dtype=torch.int64)
     assert whole.offset is output
+    frozen, output = freeze(aten.type_as.default, *live(image(2, 3), image(2, 4).float()))
+    assert frozen.operands == (0,) and frozen.forward(image(3, 2, 3)).dtype is output.dtype is torch.float32
+    with pytest.raises(NoRule, match="constants"):
+        freeze(aten.type_as.default, image(2, 3), *live(image(2, 3)))
 
 
 def test_an_extreme_example_has_no_rule() -> None:

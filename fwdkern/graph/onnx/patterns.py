@@ -5,6 +5,7 @@ node of such a group becomes the function; what nobody reads any more is left ou
 """
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ _Found = tuple[str, list[str], dict[str, Any]] | None
 
 # Factors of a product are looked for this far up.
 _DEEPEST = 4
+# Of an index, which is computed once to see what it is.
+_MOST_PLACES = 2**16
 
 
 def join_functions(graph: Any, constants: dict[str, np.ndarray]) -> None:
@@ -24,11 +27,16 @@ def join_functions(graph: Any, constants: dict[str, np.ndarray]) -> None:
     import onnx
 
     view = _View(graph, constants)
+    constants.update(_restored(view, graph))
     for node in graph.node:
         for pattern in _PATTERNS.get(node.op_type, ()):
             found = pattern(view, node)
             if found is None:
                 continue
+            # Where the name was the operator's, it is so still.
+            scope, slash, last = node.name.rpartition("/")
+            if re.fullmatch(rf"{node.op_type}(_\d+)?", last):
+                node.name = scope + slash + found[0]
             node.op_type = found[0]
             del node.input[:], node.attribute[:]
             node.input.extend(found[1])
@@ -79,6 +87,36 @@ class _View:
             return str(node.input[0]) if self._close(node.input[1], 1 / number) else None
         return next((x for x, c in _orders(node) if self._close(c, number)), None)
 
+    def counted(self, name: str) -> tuple[int, ...] | None:
+        """Sizes [n, ...] of an index that is, for each example b of a batch, b · n + 0 ... n − 1."""
+        names, constant, count = [name], np.zeros((), np.int64), None
+        for _ in range(2 * _DEEPEST):
+            if not names:
+                break
+            last = names.pop()
+            node = self.made(last, "Add", "Unsqueeze", "Mul")
+            value = self.constants.get(last)
+            if value is not None and value.size <= _MOST_PLACES:
+                constant = constant + value
+            elif node is not None and node.op_type == "Add":
+                names.extend(node.input)
+            elif node is not None and node.op_type == "Unsqueeze" and count is None:
+                node = self.made(node.input[0], "Mul")
+                numbers = [] if node is None else [self.number(c) for x, c in _orders(node) if self._from_zero(x)]
+                count = numbers[0] if numbers else None
+                if count is None:
+                    return None
+            else:
+                return None
+        shape = constant.shape[1:] if constant.shape[:1] == (1,) else constant.shape
+        whole = not names and count == constant.size and np.array_equal(constant.reshape(-1), np.arange(constant.size))
+        return shape if whole else None
+
+    def _from_zero(self, name: str) -> bool:
+        """Whether a value is 0, 1, 2 and so on."""
+        node = self.made(name, "Range")
+        return node is not None and [self.number(node.input[i]) for i in (0, 2)] == [0, 1]
+
     def _close(self, name: str, number: float) -> bool:
         value = self.number(name)
         # Half precision has three digits.
@@ -119,6 +157,25 @@ class _View:
 def _orders(node: Any) -> list[tuple[str, str]]:
     """The two operands of a sum or product, in both orders."""
     return [(str(node.input[0]), str(node.input[1])), (str(node.input[1]), str(node.input[0]))]
+
+
+def _restored(view: _View, graph: Any) -> dict[str, np.ndarray]:
+    """Turn places computed as batch · n + 0 ... n − 1 in a flattened value, which torch's exporter makes of strides,
+    into a reshape. Returns the shapes by name."""
+    shapes = {}
+    for node in graph.node:
+        flat = view.made(node.input[0], "Reshape") if node.op_type == "Gather" else None
+        if flat is None or any(a.name == "axis" and a.i for a in node.attribute):
+            continue
+        sizes = view.constants.get(flat.input[1])
+        places = view.counted(node.input[1])
+        if sizes is not None and sizes.reshape(-1).tolist() == [-1] and places is not None:
+            name = f"{node.output[0]}/shape"
+            shapes[name] = np.array([0, *places], np.int64)
+            node.op_type = "Reshape"
+            del node.input[:], node.attribute[:]
+            node.input.extend([flat.input[0], name])
+    return shapes
 
 
 def _gelu(view: _View, node: Any) -> _Found:
@@ -206,9 +263,7 @@ def _norm(view: _View, node: Any) -> _Found:
         centred = view.made(value, "Sub")
         if centred is not None and _centred(view, centred, axes):
             # Some exporters subtract the mean twice.
-            twins = [
-                n.output[0] for n in view.makers.values() if n.op_type == "Sub" and n.input == centred.input
-            ]
+            twins = [n.output[0] for n in view.makers.values() if n.op_type == "Sub" and n.input == centred.input]
             if any(view.is_product(square, 1.0, twin, twin) for twin in twins):
                 return "LayerNormalization", [centred.input[0]], attributes
         if view.is_product(square, 1.0, value, value):
@@ -269,6 +324,17 @@ def _shifted_norm(view: _View, node: Any) -> _Found:
     return None
 
 
+def _linear(view: _View, node: Any) -> _Found:
+    """x · matrix + vector."""
+    for product, shift in _orders(node):
+        made = view.made(product, "MatMul")
+        weight = None if made is None else view.constants.get(made.input[1])
+        bias = view.constants.get(shift)
+        if weight is not None and weight.ndim == 2 and bias is not None and bias.shape == weight.shape[1:]:
+            return "Gemm", [*made.input, shift], {}
+    return None
+
+
 def _attributes(norm: Any) -> dict[str, Any]:
     return {a.name: a.i if a.name == "axis" else a.f for a in norm.attribute if a.name in ("axis", "epsilon")}
 
@@ -281,7 +347,7 @@ _PRODUCTS = (_gelu, _hard, _norm)
 _PATTERNS: dict[str, tuple[Callable[[_View, Any], _Found], ...]] = {
     "Mul": (_gated, *_PRODUCTS, _scaled_norm),
     "Div": _PRODUCTS,
-    "Add": (_shifted_norm,),
+    "Add": (_shifted_norm, _linear),
     "Clip": (_hard_sigmoid,),
     "Log": (_softplus,),
 }

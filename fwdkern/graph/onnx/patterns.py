@@ -96,7 +96,9 @@ class _View:
             last = names.pop()
             node = self.made(last, "Add", "Unsqueeze", "Mul")
             value = self.constants.get(last)
-            if value is not None and value.size <= _MOST_PLACES:
+            if value is not None:
+                if not _fits(constant, value):
+                    return None
                 constant = constant + value
             elif node is not None and node.op_type == "Add":
                 names.extend(node.input)
@@ -138,7 +140,7 @@ class _View:
             return a / second, left
         if node.op_type == "Pow" and second in (2.0, 3.0):
             a, left = self.factors(node.input[0], stop, depth - 1)
-            return a**second, left * int(second)
+            return math.prod([a] * int(second)), left * int(second)
         return 1.0, [name]
 
     def is_product(self, name: str, number: float, *parts: str) -> bool:
@@ -152,6 +154,14 @@ class _View:
         if node is None or len(node.input) != 3 or [self.number(n) for n in node.input[1:]] != [low, high]:
             return None
         return str(node.input[0])
+
+
+def _fits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays can be added, to one that is not large."""
+    try:
+        return math.prod(np.broadcast_shapes(a.shape, b.shape)) <= _MOST_PLACES
+    except ValueError:
+        return False
 
 
 def _orders(node: Any) -> list[tuple[str, str]]:
@@ -263,9 +273,11 @@ def _norm(view: _View, node: Any) -> _Found:
         centred = view.made(value, "Sub")
         if centred is not None and _centred(view, centred, axes):
             # Some exporters subtract the mean twice.
-            twins = [n.output[0] for n in view.makers.values() if n.op_type == "Sub" and n.input == centred.input]
-            if any(view.is_product(square, 1.0, twin, twin) for twin in twins):
-                return "LayerNormalization", [centred.input[0]], attributes
+            power = view.made(square, "Pow", "Mul")
+            twin = None if power is None else view.made(power.input[0], "Sub")
+            if twin is not None and twin.input == centred.input:
+                if view.is_product(square, 1.0, twin.output[0], twin.output[0]):
+                    return "LayerNormalization", [centred.input[0]], attributes
         if view.is_product(square, 1.0, value, value):
             return "RMSNormalization", [value], attributes
     return None

@@ -18,7 +18,7 @@ from fwdkern.graph.onnx.functions import inline
 from fwdkern.graph.onnx.names import name_nodes
 from fwdkern.graph.onnx.network import Bounded, Call, InputSpec, OnnxNetwork, Step, example_input
 from fwdkern.graph.onnx.operators.logic import TYPES
-from fwdkern.graph.onnx.patterns import join_gelu
+from fwdkern.graph.onnx.patterns import join_functions
 from fwdkern.graph.onnx.registry import OPERATORS, Node
 
 OPSETS = range(13, 24)
@@ -171,7 +171,7 @@ class _Builder:
         self.constants = {t.name: to_array(t, f"tensor {t.name!r}") for t in graph.initializer}
         self.spec = self._input()
         self.outputs = tuple(value.name for value in graph.output)
-        join_gelu(graph, self.constants)
+        join_functions(graph, self.constants)
         self.nodes = self._needed()
         self.shared: dict[int, Any] = {}
         self.budget = 4 * MOST_ENTRIES

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 import fwdkern
 from fwdkern.graph.onnx import read_onnx
+from tests.networks.convnext import ConvNeXt
 from tests.networks.families import FAMILIES
+from tests.networks.swin import Swin
 
 
 class Transformer(nn.Module):
@@ -46,6 +48,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     **{name: (family.factory, family.input_shape) for name, family in FAMILIES.items()},
     "transformer": (transformer, (3, 16, 16)),
 }
+# Layer norm and GELU written out, an adaptive pool that does not divide, places in windows and masks of slices.
+TWINS = {"convnext": (ConvNeXt, (3, 16, 24)), "swin": (Swin, (3, 16, 20))}
 NEW = [("vgg_bn", 18), ("alexnet", 20), ("autoencoder", 20), ("regnet_x", 22), ("transformer", 18), ("transformer", 22)]
 OLD = [
     *[("mlp", 13), ("resnet_bottleneck", 15), ("resnext", 16), ("densenet", 17), ("googlenet", 18)],
@@ -96,17 +100,30 @@ def test_outputs_are_onnxruntimes(name: str, opset: int, new: bool, tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "opset", "new"),
     [("autoencoder", 20, True), ("regnet_x", 22, True), ("mlp", 13, False), ("googlenet", 18, False),
-     ("shufflenet_v2", 20, False), ("resnet_bottleneck", 15, False)],
+     ("shufflenet_v2", 20, False), ("resnet_bottleneck", 15, False), ("alexnet", 18, True), ("convnext", 13, False),
+     ("swin", 18, True)],
 )  # fmt: skip
 def test_maps_are_those_of_the_torch_network(name: str, opset: int, new: bool, tmp_path: Path) -> None:
-    factory, shape = NETWORKS[name]
-    model, path = factory(), tmp_path / "model.onnx"
+    factory, shape = {**NETWORKS, **TWINS}[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = factory().eval()
+    path = tmp_path / "model.onnx"
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(6))
     export(model, x, path, opset, new, open_batch=True)
     read = read_onnx(path).double()
     x, model = x.double(), model.double()
-    got, expected = fwdkern.fuse(read, x).attribute(x), fwdkern.fuse(model, x).attribute(x)
+    net, twin = fwdkern.fuse(read, x), fwdkern.fuse(model, x)
+    got, expected = net.attribute(x, bias="separate"), twin.attribute(x, bias="separate")
     assert got.units.equal(expected.units)
     # The exporters fold batch norms in float32.
     assert (got.scores - expected.scores).abs().max() < 1e-5 * expected.scores.abs().max()
     assert got.delta.abs().max() < 1e-10 * expected.outputs.abs().max()
+    assert (got.bias - expected.bias).abs().max() < 1e-5 * expected.outputs.abs().max()
+    # A unit in the middle: of a layer that both name alike.
+    shapes = {layer.name: layer.shape for layer in net.layers}
+    shared = [layer for layer in twin.layers if shapes.get(layer.name) == layer.shape]
+    middle = shared[len(shared) // 2]
+    unit = torch.tensor([[size // 2 for size in middle.shape]])
+    got, expected = (n.attribute_units(x, middle.name, unit, bias="uniform") for n in (net, twin))
+    assert (got.scores - expected.scores).abs().max() < 1e-5 * expected.scores.abs().max().clamp_min(1e-9)

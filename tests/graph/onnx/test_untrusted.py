@@ -186,3 +186,25 @@ def test_damaged_files_load_or_are_refused(tmp_path: Path) -> None:
         except FwdkernError:
             pass
     assert 0 < served < 150
+
+
+@pytest.mark.parametrize("shapes", [((2, 1), (3, 1)), ((2**16, 1), (1, 2**16)), ((5,), (5,))])
+def test_places_that_only_look_counted(shapes: tuple, tmp_path: Path) -> None:
+    """An index that is a sum of constants and of places in the batch is looked at with care."""
+    nodes = [
+        ("Reshape", ["x", "flat"], ["f"], {}),
+        ("Add", ["a", "b"], ["i"], {}),
+        ("Gather", ["f", "i"], ["y"], {}),
+    ]
+    a, b = (np.zeros(shape, np.int64) for shape in shapes)
+    proto = model(nodes, [2, 4], {"flat": np.array([-1]), "a": a, "b": b})
+    if shapes == ((5,), (5,)):
+        assert read_onnx(save(proto, tmp_path))(torch.ones(2, 4)).equal(torch.ones(5))
+    else:
+        refused(proto, tmp_path, FwdkernError, "node i|entries are computed")
+
+
+def test_powers_that_overflow(tmp_path: Path) -> None:
+    nodes = [("Pow", ["c", "two"], ["p"], {}), ("Mul", ["x", "p"], ["m"], {}), ("Pow", ["m", "two"], ["y"], {})]
+    proto = model(nodes, [1, 2], {"c": np.array(1e300), "two": np.array(2.0)}, kind=TensorProto.DOUBLE)
+    assert read_onnx(save(proto, tmp_path))(torch.zeros(1, 2, dtype=torch.float64)).shape == (1, 2)

@@ -1,5 +1,6 @@
 """Functions of one value, and softmax."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -85,11 +86,18 @@ def selu(node: Node, x: Tensor) -> Tensor:
 
 @operator("HardSigmoid")
 def hard_sigmoid(node: Node, x: Tensor) -> Tensor:
-    """max(0, min(1, alpha · x + beta))."""
+    """max(0, min(1, alpha · x + beta)), a gate as torch's with its slope of 1/6 is."""
     alpha, beta = node.get("alpha", 0.2), node.get("beta", 0.5)
-    if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
-        return F.hardsigmoid(x)
-    return F.hardtanh(x * alpha + beta, 0.0, 1.0)
+    if not math.isclose(alpha, 1 / 6, rel_tol=1e-6):
+        x = x * (6 * alpha)
+    return F.hardsigmoid(x if beta == 0.5 else x + 6 * (beta - 0.5))
+
+
+@operator("Swish")
+def swish(node: Node, x: Tensor) -> Tensor:
+    """x · sigmoid(alpha · x)."""
+    alpha = node.get("alpha", 1.0)
+    return F.silu(x) if alpha == 1 else x * torch.sigmoid(x * alpha)
 
 
 @operator("Gelu")

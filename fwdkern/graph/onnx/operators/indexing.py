@@ -1,4 +1,6 @@
-"""Picking values by index."""
+"""Picking values by index, and putting them there."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -32,12 +34,41 @@ def gather_elements(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     return torch.gather(x, axis, _counted(indices.long(), x.shape[axis]))
 
 
+def _flat(indices: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Places [..., k] in the first k dimensions, of these sizes, as places in one dimension."""
+    flat = torch.zeros_like(indices[..., 0])
+    for part, size in zip(indices.unbind(-1), sizes, strict=True):
+        flat = flat * size + _counted(part, size)
+    return flat
+
+
 @operator("GatherND")
 def gather_nd(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     """The last dimension of the indices goes over dimensions of x."""
     if node.get("batch_dims", 0):
         node.refuse("batch_dims")
-    return x[tuple(part.long() for part in indices.unbind(-1))]
+    indices, count = indices.long(), indices.shape[-1]
+    if 1 not in node.constant:
+        return x[tuple(indices.unbind(-1))]
+    flat = _flat(indices, x.shape[:count])
+    picked = x.reshape(-1, *x.shape[count:]).index_select(0, flat.reshape(-1))
+    return picked.reshape(*flat.shape, *x.shape[count:])
+
+
+@operator("ScatterND")
+def scatter_nd(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    """x with some places replaced, as exporters write assignments to slices; the last of several counts."""
+    if node.get("reduction", "none") != "none":
+        node.refuse(f"reduction={node.get('reduction')}")
+    if 1 not in node.constant:
+        node.refuse("places that depend on the network's input")
+    indices, count = indices.long(), indices.shape[-1]
+    flat = _flat(indices, x.shape[:count]).reshape(-1)
+    kept = x.reshape(-1, *x.shape[count:])
+    source = torch.arange(kept.shape[0], device=x.device)
+    source[flat] = torch.arange(flat.shape[0], device=x.device) + kept.shape[0]
+    given = updates.reshape(-1, *x.shape[count:])
+    return torch.cat([kept, given]).index_select(0, source).reshape(x.shape)
 
 
 @operator("Trilu", plain=(1,))

@@ -36,23 +36,23 @@ def group_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 
 
 @operator("LayerNormalization", costly=True)
-def layer_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Over `axis` and all dimensions behind it."""
+def layer_norm(node: Node, x: Tensor, scale: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    """Over `axis` and all dimensions behind it; those that the reader found in pieces may have no scale."""
     if node.outputs > 1:
         node.refuse("the mean or deviation of a layer norm")
     shape = list(x.shape[node.get("axis", -1) :])
-    fits = list(scale.shape) == shape and (bias is None or list(bias.shape) == shape)
-    if fits:
+    if all(given is None or list(given.shape) == shape for given in (scale, bias)):
         return F.layer_norm(x, shape, scale, bias, node.get("epsilon", 1e-5))
-    y = F.layer_norm(x, shape, eps=node.get("epsilon", 1e-5)) * scale
+    y = F.layer_norm(x, shape, eps=node.get("epsilon", 1e-5))
+    y = y if scale is None else y * scale
     return y if bias is None else y + bias
 
 
 @operator("RMSNormalization", costly=True)
-def rms_norm(node: Node, x: Tensor, scale: Tensor) -> Tensor:
+def rms_norm(node: Node, x: Tensor, scale: Tensor | None = None) -> Tensor:
     """Over `axis` and all dimensions behind it."""
     shape = list(x.shape[node.get("axis", -1) :])
-    if list(scale.shape) == shape:
+    if scale is None or list(scale.shape) == shape:
         return F.rms_norm(x, shape, scale, node.get("epsilon", 1e-5))
     return F.rms_norm(x, shape, eps=node.get("epsilon", 1e-5)) * scale
 

@@ -127,10 +127,27 @@ def shape_slice(
     node: Node, x: np.ndarray, starts: np.ndarray, ends: np.ndarray, *more: np.ndarray | None
 ) -> np.ndarray:
     """Some of the sizes."""
-    step = int(more[1].reshape(-1)[0]) if len(more) > 1 and more[1] is not None else 1
-    if x.ndim != 1 or step == 0:
-        raise NotImplementedError
-    return x[slice(int(starts.reshape(-1)[0]), int(ends.reshape(-1)[0]), step)]
+    axes, steps = (*more, None, None)[:2]
+    along = range(starts.size) if axes is None else axes.reshape(-1)
+    strides = [1] * starts.size if steps is None else steps.reshape(-1)
+    window = [slice(None)] * x.ndim
+    for axis, start, end, step in zip(along, starts.reshape(-1), ends.reshape(-1), strides, strict=True):
+        if int(step) == 0:
+            node.refuse("a step of 0")
+        window[int(axis)] = slice(int(start), int(end), int(step))
+    return x[tuple(window)]
+
+
+@shape_operator("Shape")
+def shape_of_shape(node: Node, x: np.ndarray) -> np.ndarray:
+    """How many sizes there are."""
+    return array(list(x.shape[node.get("start", 0) : node.get("end")]))
+
+
+@shape_operator("Transpose")
+def shape_transpose(node: Node, x: np.ndarray) -> np.ndarray:
+    """Pairs of numbers in another order."""
+    return x.transpose(node.get("perm"))
 
 
 @shape_operator("Concat")

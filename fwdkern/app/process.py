@@ -93,7 +93,8 @@ class Worker:
         self._unanswered.add(self._number)
         try:
             self._send({"id": self._number, "do": do, "with": arguments})
-            letter, rest = await asyncio.wait_for(self._waiting, seconds)
+            async with asyncio.timeout(seconds):  # wait_for forgets a cancellation that meets the answer
+                letter, rest = await self._waiting
         except TimeoutError:
             self.kill(f"it took longer than the {seconds:g} seconds that this request may take")
             raise self._lost() from None

@@ -124,12 +124,16 @@ def test_what_is_given_up_while_a_worker_is_brought_back_is_asked_again() -> Non
     within(work())
 
 
-def test_a_change_of_the_preprocessing_that_is_given_up_is_not_in_force() -> None:
+@pytest.mark.parametrize("answered", [False, True], ids=["while computed", "as the answer comes"])
+def test_a_change_of_the_preprocessing_that_is_given_up_is_not_in_force(answered: bool) -> None:
     async def work() -> None:
         session = Session("visitor", Limits(), 1)
         before = await session.open(named("digits"))
         changing = asyncio.create_task(session.preprocess({"mean": [0.25], "std": [0.5]}))
         await asyncio.sleep(0)
+        if answered:
+            time.sleep(1)  # holds the loop, so that the answer is delivered in the round that cancels
+            await asyncio.sleep(0)
         changing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await changing

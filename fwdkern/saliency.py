@@ -1,18 +1,19 @@
 """From relevance to one saliency map of a class; docs/evaluation.md says how the defaults were chosen."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fwdkern.engine.decomposition import Contributions
 from fwdkern.errors import InputError
 from fwdkern.graph import Layer
 from fwdkern.metrics.masking import Keep, mask
 from fwdkern.metrics.scores import check_outputs
 from fwdkern.model import FusedModel, fuse
-from fwdkern.relevance import Relevance
 
 Target = int | list[Any] | Tensor | None
 
@@ -34,18 +35,21 @@ class RawRelevance:
     def attribute(self, inputs: Tensor, target: Target = None) -> Tensor:
         """Maps ``[B, H, W]`` for images ``[B, C, H, W]``."""
         self._net = self._net or _fused(self.model, inputs)
-        return _of_one_class(self._net, inputs, target).scores[:, 0]
+        relevance = self._net.attribute(inputs, target, bias="separate")
+        if relevance.scores.shape[1] != 1:
+            raise InputError(f"one class per input has a saliency map, not {relevance.scores.shape[1]}")
+        return relevance.scores[:, 0]
 
 
 class Saliency:
-    """The smallest of a few maps that keeps the class when it masks the image.
+    """Of three maps the one whose upper half keeps most of the class when all else is hidden.
 
-    The shares that the units of a late layer and of one of higher resolution have in the class score, and the pixels'
-    relevance, are smoothed and combined in five ways. Each map masks the image by its upper half and as a whole, the
-    network is asked how probable the class still is, and the map with the highest sum of both, as parts of the image's
-    own probability, less the map's mean is taken: the preservation game of Fong and Vedaldi
-    (https://arxiv.org/abs/1704.03296), played with few maps in place of a descent. Then its contrast is chosen in the
-    same way. docs/evaluation.md compares them.
+    The shares that the units of a late layer and of one of higher resolution have in the class score are smoothed and
+    combined in three ways. Each map hides the image but for its upper half, and the network is asked how probable the
+    class still is: the preservation game of Fong and Vedaldi (https://arxiv.org/abs/1704.03296), played with few maps
+    in place of a descent. Then the map's square root, the map itself or its square is taken: which multiplies the image
+    and keeps most of the class's probability, as a part of the whole image's, less the map's mean. docs/evaluation.md
+    compares them.
 
     Args:
         model: in evaluation mode, or a network that ``fuse`` made; it returns class scores, or their softmax.
@@ -71,31 +75,28 @@ class Saliency:
     def attribute(self, inputs: Tensor, target: Target = None) -> Tensor:
         """Maps ``[B, H, W]`` in [0, 1] for images ``[B, C, H, W]``."""
         self._net = net = self._net or _fused(self.model, inputs)
-        relevance = _of_one_class(net, inputs, target)
-        asked = _Asked(net, inputs, relevance.units[:, 0], self._hidden(inputs))
-        candidates = self._candidates(net, inputs, relevance)
-        chosen = _best(candidates, [asked.kept(maps, _HALF) + asked.gain(maps) for maps in candidates])
+        layer = self.layer or last_positions(net)
+        late, higher = (net.contributions(inputs, target, name) for name in (layer, above(net, layer)))
+        asked = _Asked(net, inputs, late.target, self._hidden(inputs))
+        candidates = self._candidates(_stretched(late, inputs), _stretched(higher, inputs))
+        chosen = _best(candidates, [asked.probability(maps, _HALF) for maps in candidates])
         contrasts = [chosen**power for power in _POWERS]
         return _best(contrasts, [asked.gain(maps) for maps in contrasts])
 
-    def _candidates(self, net: FusedModel, inputs: Tensor, relevance: Relevance) -> list[Tensor]:
-        """Maps ``[B, H, W]`` in [0, 1]: narrow ones of the late layer, and of it and the higher one together; wide ones
-        of the higher layer, of the pixels, and of where both layers agree."""
-        layer = self.layer or last_positions(net)
-        late, higher = (_shares(net, inputs, relevance.units[:, 0], name) for name in (layer, above(net, layer)))
-        narrow = self.smooth * min(inputs.shape[2:])
+    def _candidates(self, late: Tensor, higher: Tensor) -> list[Tensor]:
+        """Maps ``[B, H, W]`` in [0, 1] from those of both layers: narrow ones of the late layer, and of both together;
+        wide ones of where both agree."""
+        narrow = self.smooth * min(late.shape[1:])
 
         def soft(maps: Tensor, deviation: float) -> Tensor:
             return mask(smoothed(maps, deviation), "whole")
 
-        late_wide, higher_wide = soft(late, 2 * narrow), soft(higher, 2 * narrow)
+        near, wide = soft(late, narrow), (soft(late, 2 * narrow), soft(higher, 2 * narrow))
         return [
-            soft(late, narrow),
-            mask(soft(late, narrow) + soft(higher, narrow), "whole"),
-            higher_wide,
-            soft(relevance.scores[:, 0], 2 * narrow),
+            near,
+            mask(near + soft(higher, narrow), "whole"),
             # Where one of them is zero the other still counts a little.
-            mask(late_wide * higher_wide + 0.1 * (late_wide + higher_wide), "whole"),
+            mask(wide[0] * wide[1] + 0.1 * (wide[0] + wide[1]), "whole"),
         ]
 
     def _hidden(self, inputs: Tensor) -> Tensor:
@@ -113,17 +114,24 @@ class _Asked:
     """
 
     def __init__(self, net: FusedModel, inputs: Tensor, target: Tensor, hidden: Tensor) -> None:
-        self._net, self._inputs, self._target, self._hidden = net, inputs, target, hidden
-        self._whole = self._probability(inputs)
+        # Convolutions on a CPU take half the time in this layout.
+        self._inputs = inputs.contiguous(memory_format=torch.channels_last)
+        self._net, self._target, self._hidden = net, target, hidden
 
-    def kept(self, maps: Tensor, keep: Keep) -> Tensor:
-        """The class's probability when only what maps ``[B, H, W]`` keep is seen, as a part of the image's, ``[B]``."""
+    def probability(self, maps: Tensor, keep: Keep) -> Tensor:
+        """How probable the class is when only what maps ``[B, H, W]`` keep is seen, ``[B]``."""
         factors = mask(maps, keep)[:, None].to(self._inputs)
-        return self._probability(torch.lerp(self._hidden, self._inputs, factors)) / self._whole
+        return self._probability(torch.lerp(self._hidden, self._inputs, factors))
 
     def gain(self, maps: Tensor) -> Tensor:
-        """What whole maps keep, less their mean, ``[B]``."""
-        return self.kept(maps, "whole") - maps.mean((1, 2))
+        """What whole maps keep of the images' own probabilities, less the maps' means, ``[B]``."""
+        return self.probability(maps, "whole") / self._whole - maps.mean((1, 2))
+
+    @cached_property
+    def _whole(self) -> Tensor:
+        likely = self._probability(self._inputs)
+        # Of an image that is nearly impossible, no part is worth more than the smallest number.
+        return likely.clamp_min(torch.finfo(likely.dtype).tiny)
 
     def _probability(self, inputs: Tensor) -> Tensor:
         with torch.no_grad():
@@ -132,8 +140,7 @@ class _Asked:
             return outputs[:, 0].sigmoid()
         _, ends_in_softmax = self._net.class_layer
         likely = outputs if ends_in_softmax and (outputs >= 0).all() else outputs.softmax(1)
-        # Of an image that is nearly impossible, no part is worth more than the smallest number.
-        return likely.gather(1, self._target[:, None])[:, 0].clamp_min(torch.finfo(likely.dtype).tiny)
+        return likely.gather(1, self._target[:, None])[:, 0]
 
 
 def _best(maps: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
@@ -142,20 +149,14 @@ def _best(maps: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(maps))[order, torch.arange(len(order), device=order.device)]
 
 
-def _shares(net: FusedModel, inputs: Tensor, target: Tensor, layer: str) -> Tensor:
+def _stretched(contributions: Contributions, inputs: Tensor) -> Tensor:
     """Shares of a layer's positions that speak for the class, stretched to the image, ``[B, H, W]`` in [0, 1]."""
-    shares = net.contributions(inputs, target, layer).shares  # [B, K, h, w]
+    shares = contributions.shares  # [B, K, h, w]
     if shares.dim() != 4:
-        raise InputError(f"layer {layer!r} has no positions: its units have the shape {list(shares.shape[1:])}")
+        layer, shape = contributions.layer, list(shares.shape[1:])
+        raise InputError(f"layer {layer!r} has no positions: its units have the shape {shape}")
     maps = F.interpolate(shares.sum(1, keepdim=True), inputs.shape[2:], mode="bilinear", antialias=True)
     return mask(maps[:, 0], "whole")
-
-
-def _of_one_class(net: FusedModel, inputs: Tensor, target: Target) -> Relevance:
-    relevance = net.attribute(inputs, target, bias="separate")
-    if relevance.scores.shape[1] != 1:
-        raise InputError(f"target: a saliency map is of one class for each image, got {relevance.scores.shape[1]}")
-    return relevance
 
 
 def last_positions(net: FusedModel) -> str:

@@ -60,7 +60,7 @@ def test_arguments_that_cannot_be_used() -> None:
     with pytest.raises(InputError, match="must be more than 0"):
         Saliency(flat, smooth=0)
     for method in (Saliency(digits_net()), RawRelevance(digits_net())):
-        with pytest.raises(InputError, match="of one class for each image, got 2"):
+        with pytest.raises(InputError, match=r"one class per input .*, not 2"):
             method.attribute(images, torch.tensor([[0, 1], [2, 3]]))
     with pytest.raises(LayerError, match="no layer is called"):
         Saliency(digits_net(), "nowhere").attribute(images)
@@ -106,7 +106,8 @@ def test_of_several_maps_the_one_is_taken_that_keeps_the_class_and_is_small() ->
     assert torch.equal(_best([rest, quarter], [outside, inside]), quarter)
     assert torch.equal(_best([rest, quarter], [inside, inside]), rest)
     # What is hidden may as well be as bright as the rest: then hiding changes nothing.
-    assert torch.allclose(_Asked(net, images, target, torch.ones(1, 1, 1)).kept(quarter, 0.5), torch.ones(2))
+    bright = _Asked(net, images, target, torch.ones(1, 1, 1))
+    assert torch.allclose(bright.probability(quarter, 0.5), torch.full((2,), 0.25))
 
 
 def test_one_output_and_hopeless_classes_have_maps_too() -> None:

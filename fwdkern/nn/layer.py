@@ -38,10 +38,10 @@ class RelevanceLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The plain output."""
-        x = self.first(x)
+        output = self.first(x)
         for operator in self.then:
-            x = operator(x)
-        return x
+            output = operator(output, overwrite=True)
+        return output
 
     def freeze(self, x: Tensor, keep: Collection[str] | None = None) -> list[Stage]:
         """All stages at ``x`` ``[B, *in]``, in order.

@@ -11,6 +11,12 @@ from fwdkern.rules import Call, Frozen, Live, find_rule
 
 aten = torch.ops.aten
 
+_IN_PLACE: dict[Any, Any] = {
+    aten.relu.default: aten.relu_.default,
+    aten.hardtanh.default: aten.hardtanh_.default,
+    aten.leaky_relu.default: aten.leaky_relu_.default,
+}
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -20,8 +26,10 @@ class Operator:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.target(x, *self.args, **self.kwargs)
+    def __call__(self, x: Tensor, overwrite: bool = False) -> Tensor:
+        """The output at ``x``; ``overwrite``: ``x`` is not read again."""
+        target = _IN_PLACE.get(self.target, self.target) if overwrite else self.target
+        return target(x, *self.args, **self.kwargs)
 
     def freeze(self, x: Tensor, overwrite: bool = False) -> tuple[Tensor, Frozen]:
         """The output at ``x`` ``[B, *shape]`` and the operator frozen there; ``overwrite``: ``x`` is not read again."""
@@ -29,10 +37,16 @@ class Operator:
         if found is None:
             raise UnsupportedOperatorError(f"{self.target} has no relevance rule")
         call = Call(self.target, (Live(x, 0), *self.args), self.kwargs)
-        if overwrite and self.target is aten.relu.default:
-            call.output = x.relu_()
+        if overwrite and self._keeps_its_gate:
+            call.output = self(x, overwrite)
         frozen = found[1](call)
         return call.output, frozen
+
+    @property
+    def _keeps_its_gate(self) -> bool:
+        """Whether the rule reads the gate off the output alone."""
+        clamped = self.target is aten.hardtanh.default and self.args[:1] == (0,)
+        return clamped or self.target is aten.relu.default
 
 
 def activation_operator(module: nn.Module) -> Operator:

@@ -71,6 +71,9 @@ class Convolution(Frozen):
             pulled = fold(maps, lambda x: self._apply(x, False, (0,) * len(self.in_size)))
             # Output padding beyond the stride holds positions that no input reaches.
             return (pulled[(slice(None),) * 3 + tuple(slice(size) for size in self.in_size)],)
+        if self._is_pointwise:  # a matrix: torch's transposed convolutions copy what they read and write
+            weight = self.weight.transpose(0, 1)
+            return (fold(maps, lambda x: torch.conv2d(x, weight)),)
         # A strided convolution ignores its last inputs: the transpose has to give them back, as zeros.
         left_over = tuple(
             n - ((m - 1) * s - 2 * p + d * (k - 1) + 1)
@@ -85,6 +88,11 @@ class Convolution(Frozen):
             )
         )
         return (fold(maps, lambda x: self._apply(x, True, left_over)),)
+
+    @property
+    def _is_pointwise(self) -> bool:
+        one, zero = (1, 1), (0, 0)
+        return (self.kernel, self.stride, self.padding, self.groups) == (one, one, zero, 1)
 
     def pull(self, maps: Tensor, behind: Sequence[Frozen] = ()) -> tuple[tuple[Tensor, ...], Tensor]:
         pool = behind[0] if behind and isinstance(behind[0], PlacedWinner) else None

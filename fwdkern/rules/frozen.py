@@ -58,7 +58,7 @@ class Frozen(ABC):
         parts = maps * self.offset
         if self.unbounded:
             parts = torch.where(maps == 0, 0, parts)
-        return parts.reshape(*maps.shape[:2], -1).sum(2)
+        return parts.unsqueeze(-1).sum(tuple(range(2, parts.dim() + 1)))
 
     @abstractmethod
     def reach(self, *boxes: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ ACTIVATIONS: dict[str, tuple[Any, ...]] = {
     "relu6": (aten.relu6.default,),
     "hardtanh": (aten.hardtanh.default,),
     "hardtanh, bounds": (aten.hardtanh.default, -2, 1.5),
+    "hardtanh, from zero": (aten.hardtanh.default, 0, 2),
+    "hardtanh, from zero to a fraction": (aten.hardtanh.default, 0, 1.3),
     "leaky relu": (aten.leaky_relu.default,),
     "leaky relu, slope": (aten.leaky_relu.default, 0.3),
     "leaky relu, negative slope": (aten.leaky_relu.default, -0.5),
@@ -51,6 +53,16 @@ def test_reach_does_not_depend_on_the_gate(name: str) -> None:
 def test_keywords() -> None:
     check_rule(aten.clamp.default, *live(image(2, 3)), max=0.5)
     check_rule(aten.hardtanh.default, *live(image(2, 3)), max_val=0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("high", [1, 6, 7.0, 32, 255, 256])
+def test_a_gate_closes_at_its_bound_and_not_one_number_before(high: float, dtype: torch.dtype) -> None:
+    bound, zero = torch.tensor(high, dtype=dtype), torch.tensor(0, dtype=dtype)
+    z = torch.stack([zero, bound / 2, torch.nextafter(bound, zero), bound, bound + 8])[None]
+    frozen, _ = freeze(aten.hardtanh.default, *live(z), 0, high)
+    assert frozen.scale.tolist() == [[False, True, True, False, False]]
+    assert frozen.offset.tolist() == [[0, 0, 0, high, high]]
 
 
 def test_random_slopes_have_no_rule() -> None:

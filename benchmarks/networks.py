@@ -43,6 +43,11 @@ def squeezenet() -> nn.Module:
     return _present(lambda data: data.squeezenet())
 
 
+def mobilenet() -> nn.Module:
+    """[B, 3, 224, 224] -> [B, 1001]."""
+    return _present(lambda data: data.mobilenet_v2())
+
+
 def imagenet_photos(count: int) -> Tensor:
     """[count, 3, 224, 224]."""
     return _present(lambda data: data.imagenet_photos(count)[0])

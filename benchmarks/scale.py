@@ -96,6 +96,7 @@ def bare(network: Network, folder: Path, batch_size: int, threads: int) -> tuple
     for start in range(0, len(paths), batch_size):
         group = paths[start : start + batch_size]
         inputs = torch.stack([network.preprocessing(load_image(path)) for path in group])
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
         begin = time.perf_counter()
         scores = net.attribute(inputs).scores.numpy()
         if start:  # the first batch warms up

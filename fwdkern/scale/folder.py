@@ -33,22 +33,35 @@ class RunFolder:
         if self.path.is_dir() and not (self.path / _SETTINGS).exists():
             if others := {entry.name for entry in self.path.iterdir()} - {_LOCK, _SHARDS}:
                 raise InputError(f"{self.path} holds other files, such as {min(others)}; choose an empty folder.")
-        self._made = not self.path.exists()
-        make_folder(self.path / _SHARDS)
-        # The system lets go of the lock when its holder ends, in whatever way: it cannot be left behind.
-        lock = open(self.path / _LOCK, "a+", encoding="utf-8")
+        while self._lock is None:
+            self._made = not self.path.exists()
+            make_folder(self.path / _SHARDS)
+            self._lock = self._locked()
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._lock.flush()
+        return self
+
+    def _locked(self) -> IO[str] | None:
+        """The lock of the folder; None if it was removed meanwhile, by a run that had made it and did not begin."""
+        path = self.path / _LOCK
         try:
+            lock = open(path, "a+", encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        try:
+            # The system lets go of the lock when its holder ends, in whatever way: it cannot be left behind.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.seek(0)
             holder = lock.read().strip() or "another process"
             lock.close()
             raise InputError(f"{self.path} is being written to by {holder}; wait for it, or choose another.") from error
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
-        self._lock = lock
-        return self
+        # Nobody else sees the lock of a file that is not in the folder any more.
+        if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+            return lock
+        lock.close()
+        return None
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
@@ -57,6 +70,7 @@ class RunFolder:
             if self._made and not (self.path / _SETTINGS).exists():  # no run began
                 shutil.rmtree(self.path, ignore_errors=True)
             self._lock.close()
+            self._lock = None
 
     @property
     def settings(self) -> dict[str, Any] | None:

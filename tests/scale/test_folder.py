@@ -1,8 +1,11 @@
 import errno
+import fcntl
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -32,6 +35,23 @@ def test_two_runs_on_one_folder_are_refused_and_a_dead_one_lets_go(tmp_path: Pat
     finally:
         holder.kill()
         holder.communicate()
+
+
+def test_a_lock_whose_file_was_removed_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run, which had made the folder and did not begin, removes it between opening and locking."""
+    place, taken = tmp_path / "out", fcntl.flock
+
+    def late(lock: IO[str], how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", taken)
+        shutil.rmtree(place)
+        taken(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with RunFolder(place):
+        with pytest.raises(InputError, match="is being written to by process"), RunFolder(place):
+            pass
+        assert (place / "shards").is_dir()
+    assert not place.exists()
 
 
 def test_a_shard_appears_whole_or_not_at_all(tmp_path: Path) -> None:

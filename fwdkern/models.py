@@ -1,7 +1,6 @@
 """Models by name, for the command line: the embedded ones, torchvision, timm or a factory function."""
 
 import difflib
-import hashlib
 import importlib
 import inspect
 import json
@@ -9,19 +8,16 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from fwdkern.errors import InputError
 from fwdkern.graph.onnx import is_onnx, read_onnx
 from fwdkern.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-
-if TYPE_CHECKING:
-    from fwdkern.sentiment import Reader
+from fwdkern.sentiment import Reader, Vocabulary, load_reader, sentiment_reader
+from fwdkern.weights import load_weights
 
 DEFAULT_MODEL = "digits"
 DEFAULT_READER = "sentiment"
@@ -75,17 +71,13 @@ def load_model(name: str = DEFAULT_MODEL, weights: Path | None = None) -> NamedM
     return NamedModel(loaded.name, loaded.model.eval(), loaded.preprocessing, loaded.classes, trained)
 
 
-def load_text_model(
-    name: str = DEFAULT_READER, weights: Path | None = None, vocabulary: Path | None = None
-) -> "Reader":
+def load_text_model(name: str = DEFAULT_READER, weights: Path | None = None, vocabulary: Path | None = None) -> Reader:
     """Build the text model called `name` with its vocabulary and load `weights` (safetensors, strict) where given.
 
     name: "sentiment" (embedded, trained), "sentiment:FOLDER", what examples/train_sentiment.py wrote, or
     "package.module:factory" of a model of tokens [B, T], for which the vocabulary must be given.
     Raises InputError for unknown names, missing or damaged files, and parts that do not fit each other.
     """
-    from fwdkern.sentiment import Reader, Vocabulary, load_reader, sentiment_reader
-
     source, _, rest = name.partition(":")
     if name == DEFAULT_READER:
         reader = sentiment_reader(vocabulary)
@@ -107,38 +99,6 @@ def load_text_model(
     if weights is not None:
         load_weights(reader.model, weights)
     return reader
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a safetensors file into `model`, in place; names and shapes must match exactly.
-
-    Half-precision files are converted to the model's dtype. Raises InputError that lists what does not fit.
-    """
-    if path.suffix != ".safetensors":
-        raise InputError(
-            f"{path} is not a .safetensors file; pickled checkpoints are not read, because unpickling runs "
-            "code. Convert it with safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
-        )
-    if not path.is_file():
-        raise InputError(f"There is no weights file {path}.")
-    try:
-        given = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as safetensors ({error}); is the file complete?") from error
-    expected = model.state_dict()
-    problems = _mismatches(expected, given)
-    if problems:
-        raise InputError(f"{path} does not fit the model: " + "; ".join(problems) + ".")
-    model.load_state_dict(given, strict=True)
-
-
-def weights_digest(model: nn.Module) -> str:
-    """A short name of a model's weights, so that results of other ones are not mixed in."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        sha.update(name.encode())
-        sha.update(tensor.detach().cpu().double().numpy().tobytes())
-    return sha.hexdigest()[:16]
 
 
 def load_classes(path: Path) -> list[str]:
@@ -309,26 +269,6 @@ def _what(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _mismatches(expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:
-    # Torch fills in the counter of a batch norm, which weights converted from elsewhere often lack.
-    missing = [key for key in expected if key not in given and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in given if key not in expected]
-    shapes = [
-        f"{key} is {list(given[key].shape)}, expected {list(expected[key].shape)}"
-        for key in expected
-        if key in given and given[key].shape != expected[key].shape
-    ]
-    problems = [
-        f"{len(keys)} {what}: {_some(keys)}"
-        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if keys
-    ]
-    prefixes = {key.split(".", 1)[0] for key in given}
-    if missing and len(prefixes) == 1 and all(key.partition(".")[2] in expected for key in given):
-        problems.append(f"every name begins with {prefixes.pop()!r}: remove that prefix")
-    return problems
-
-
 def _names_from_json(content: Any) -> list[str]:
     if isinstance(content, Mapping):
         pairs = [(int(index), str(name)) for index, name in content.items()]
@@ -346,11 +286,6 @@ def _names_from_json(content: Any) -> list[str]:
 def _first(transform: Any, field: str, default: int) -> int:
     value = getattr(transform, field, None)
     return int(value[0]) if value else default
-
-
-def _some(names: list[str], limit: int = 6) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _close(name: str, known: list[str]) -> str:

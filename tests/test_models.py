@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fwdkern.errors import InputError
-from fwdkern.models import find_class, input_channels, load_classes, load_model, load_weights
+from fwdkern.models import find_class, input_channels, load_classes, load_model
+from fwdkern.weights import load_weights
 
 
 def _small() -> nn.Sequential:

@@ -24,7 +24,8 @@ from fwdkern.evaluation.images import digest
 from fwdkern.evaluation.report import Report
 from fwdkern.evaluation.run import batches
 from fwdkern.files import replace_text
-from fwdkern.models import DEFAULT_MODEL, weights_digest
+from fwdkern.models import DEFAULT_MODEL
+from fwdkern.weights import weights_digest
 
 _BATCH = 10
 

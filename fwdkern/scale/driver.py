@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from fwdkern.engine.calibration import Rates, rates
 from fwdkern.errors import FwdkernError, InputError
 from fwdkern.model import FusedModel
-from fwdkern.models import weights_digest
 from fwdkern.preprocessing import Preprocessing
 from fwdkern.scale.cluster import Cluster
 from fwdkern.scale.folder import RunFolder
@@ -24,6 +23,7 @@ from fwdkern.scale.formats import check_format, read_tables, write_tables
 from fwdkern.scale.inputs import Columns, Item, list_inputs, read_items
 from fwdkern.scale.shards import Recipe, Write, count_shards, decode, fused, make_rows
 from fwdkern.scale.work import Engine, Reduction, Work
+from fwdkern.weights import weights_digest
 
 SHARD_SIZE, BATCH_SIZE = 256, 16
 # A shard's tables are held whole, several times over, on their way to the disk.

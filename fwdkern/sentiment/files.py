@@ -9,11 +9,11 @@ from typing import Any
 from safetensors.torch import save_file
 
 from fwdkern.errors import InputError
-from fwdkern.models import load_weights
 from fwdkern.sentiment.network import SentimentNet
 from fwdkern.sentiment.reader import Reader
 from fwdkern.sentiment.sentences import Example
 from fwdkern.sentiment.vocabulary import Vocabulary
+from fwdkern.weights import load_weights
 
 TRAINED = Path(__file__).parent
 WEIGHTS, VOCABULARY, CONFIG = "weights.safetensors", "vocabulary.json", "config.json"

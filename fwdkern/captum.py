@@ -12,8 +12,9 @@ element and is left out, as in captum's methods; ``return_convergence_delta=True
 which is captum's sign, and zero but for rounding. β takes the place of the model's output at a baseline of zeros.
 
 What differs from captum: the model is a module of one input tensor in evaluation mode, or a ``FusedModel``; where it
-ends in a softmax, the logits below are explained; a layer that was folded into the batch norm behind it cannot be named
-(name the batch norm); and ``internal_batch_size`` and ``return_convergence_delta`` are there for all three classes.
+ends in a softmax, the logits below are explained; in a ``FusedModel`` a layer that was folded into the batch norm
+behind it cannot be named (name the batch norm, or fuse with ``fold=False``); and ``internal_batch_size`` and
+``return_convergence_delta`` are there for all three classes.
 """
 
 import functools
@@ -52,6 +53,7 @@ def _captum(attribute: Callable[..., Any]) -> Callable[..., Any]:
 
 class _Attribution:
     attribute: Callable[..., Any]
+    _fold = True  # whether batch norms may become part of the layers before them
 
     def __init__(self, model: nn.Module) -> None:
         if not isinstance(model, nn.Module):
@@ -102,7 +104,7 @@ class _Attribution:
         weight = next(model.parameters(), x)
         state = weight.dtype, weight.device
         if self._fused is None or self._fused[0].outdated or self._fused[1] != state:
-            self._fused = fuse(model, x), state
+            self._fused = fuse(model, x, self._fold), state
         return self._fused[0]
 
     def _run(
@@ -169,6 +171,8 @@ class LayerForwardRelevance(_Attribution):
         layer: a module of the model, or a name from ``net.layers``; a list of them for a list of results.
     """
 
+    _fold = False
+
     def __init__(self, model: nn.Module, layer: Layer | list[Layer]) -> None:
         super().__init__(model)
         self.layer = layer
@@ -210,6 +214,8 @@ class NeuronForwardRelevance(_Attribution):
         model: as in ``ForwardRelevance``.
         layer: a module of the model, or a name from ``net.layers``.
     """
+
+    _fold = False
 
     def __init__(self, model: nn.Module, layer: Layer) -> None:
         super().__init__(model)

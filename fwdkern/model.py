@@ -29,7 +29,9 @@ from fwdkern.relevance import Relevance
 from fwdkern.report import describe
 
 
-def fuse(model: nn.Module | str | Path, example_inputs: Tensor | tuple[Tensor, ...] | None = None) -> "FusedModel":
+def fuse(
+    model: nn.Module | str | Path, example_inputs: Tensor | tuple[Tensor, ...] | None = None, fold: bool = True
+) -> "FusedModel":
     """Capture a model and swap its layers for drop-in modules that can carry relevance maps.
 
     Args:
@@ -39,6 +41,8 @@ def fuse(model: nn.Module | str | Path, example_inputs: Tensor | tuple[Tensor, .
             captured again by itself), or a tuple that holds it. Integers are tokens ``[B, T]``, which one embedding
             layer reads; their maps are about its output. Of an ONNX file that declares its input's size it may be
             left out.
+        fold: whether a layer becomes one with the batch norm that alone reads it, which is faster, but leaves no value
+            between them that could be asked for.
 
     Raises:
         InputError: the model is in training mode, or there is not exactly one input, numbers or tokens; or the ONNX
@@ -52,14 +56,14 @@ def fuse(model: nn.Module | str | Path, example_inputs: Tensor | tuple[Tensor, .
         example_inputs = example_input(model)
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    return FusedModel(model, _one_input(example_inputs))
+    return FusedModel(model, _one_input(example_inputs), fold)
 
 
 class _Source:
     """The user's model and its state at the time of ``fuse``; copies of a fused network refer to the same one."""
 
-    def __init__(self, model: nn.Module, weights: Iterable[str]) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, weights: Iterable[str], fold: bool) -> None:
+        self.model, self.fold = model, fold
         state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         names = list(weights)
         # Training changes running statistics without counting a version; it counts its batches beside them.
@@ -98,7 +102,7 @@ class _Source:
         """The model as it runs on inputs of the shape of ``x``, moved to the dtype and the device of ``like``."""
         weight = next((p for p in self.model.parameters() if p.is_floating_point()), x)
         x = x.detach().to(weight.device)
-        network = build_network(self.model, x.to(weight.dtype) if x.is_floating_point() else x)
+        network = build_network(self.model, x.to(weight.dtype) if x.is_floating_point() else x, self.fold)
         network.module.to(like.device, like.dtype)
         return network
 
@@ -131,13 +135,13 @@ def _one_input(example_inputs: Any) -> Tensor:
 class FusedModel(nn.Module):
     """A network whose plain output is the model's and whose every unit can be mapped; made by ``fuse``."""
 
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, example: Tensor, fold: bool) -> None:
         super().__init__()
-        network = build_network(model, example)
+        network = build_network(model, example, fold)
         self.network = network.module
         self.eval()
         # Not a submodule: the model's parameters are not this module's.
-        self._source = _Source(model, network.captured.weights)
+        self._source = _Source(model, network.captured.weights, fold)
         self._primary = network
         self._captured: dict[tuple[int, ...], Network] = {}
         self._input_shape = tuple(example.shape[1:])
@@ -174,7 +178,7 @@ class FusedModel(nn.Module):
         if name in network.absorbed:
             raise LayerError(
                 f"layer {name!r} was folded into {network.absorbed[name]!r}, which holds both their values: "
-                f"ask for {network.absorbed[name]!r}"
+                f"ask for {network.absorbed[name]!r}, or fuse with fold=False"
             )
         known = [*network.index, *network.aliases]
         close = difflib.get_close_matches(str(given), known, 3, 0.5)

@@ -173,17 +173,27 @@ def test_other_shapes_weights_and_dtypes_are_followed() -> None:
         ours.attribute(torch.randn(2, 2, 8, 8).double(), 1)
 
 
-def test_modules_behind_a_batch_norm_that_was_folded() -> None:
+def test_modules_around_a_batch_norm() -> None:
     model = randomise(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2)))
     model, x = model.double().eval(), images()
-    for layer, of_input in ((model[1], False), (model[0], True), (model[2], True)):
-        expected = attr.LayerGradientXActivation(model, layer).attribute(x, 1, attribute_to_layer_input=of_input)
-        found = LayerForwardRelevance(model, layer).attribute(x, 1, attribute_to_layer_input=of_input)
-        assert_close(found, expected.detach())
-    with pytest.raises(LayerError, match="folded into"):
-        LayerForwardRelevance(model, model[0]).attribute(x, 1)
+    folded = fwdkern.fuse(model, x)
+    for layer in model[:3]:
+        for of_input in (False, True):
+            expected = attr.LayerGradientXActivation(model, layer).attribute(x, 1, attribute_to_layer_input=of_input)
+            found = LayerForwardRelevance(model, layer).attribute(x, 1, attribute_to_layer_input=of_input)
+            assert_close(found, expected.detach())
+            if (layer, of_input) not in ((model[0], False), (model[1], True)):
+                own = LayerForwardRelevance(folded, layer).attribute(x, 1, attribute_to_layer_input=of_input)
+                assert_close(own, expected.detach())
+    neuron = NeuronForwardRelevance(model, model[0]).attribute(x, (1, 2, 3))
+    assert_close(neuron, attr.NeuronGradient(model, model[0]).attribute(x, (1, 2, 3)) * x)
+    with pytest.raises(LayerError, match=r"folded into '1'.*fuse with fold=False"):
+        LayerForwardRelevance(folded, model[0]).attribute(x, 1)
     with pytest.raises(LayerError, match="folded into it with '0'"):
-        LayerForwardRelevance(model, model[1]).attribute(x, 1, attribute_to_layer_input=True)
+        LayerForwardRelevance(folded, model[1]).attribute(x, 1, attribute_to_layer_input=True)
+    apart = fwdkern.fuse(model, x, fold=False)
+    assert_close(apart.attribute(x).scores, folded.attribute(x).scores)
+    assert [layer.name for layer in apart.layers][:2] == ["0", "1"]
 
 
 class Reader(nn.Module):

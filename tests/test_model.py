@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import fwdkern
 from fwdkern import FusedModel
-from fwdkern.errors import InputError
+from fwdkern.errors import InputError, LayerError
 from tests.networks.random_networks import LAYOUTS
 from tests.oracle import assert_close, autograd
 
@@ -200,3 +200,16 @@ def test_a_layer_of_one_number_has_one_unit() -> None:
     assert net.decompose(x, 0, name, top=1).delta.abs().max() < 1e-14
     with pytest.raises(InputError, match="without channels"):
         net.attribute_units(x, name, units="channels")
+
+
+def test_layers_before_a_batch_norm_keep_their_values_at_every_size_unless_folded() -> None:
+    body = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = nn.Sequential(body, nn.Linear(3, 2)).double().eval()
+    x, other = torch.randn(2, 2, 6, 5).double(), torch.randn(2, 2, 8, 7).double()
+    net, folded = fwdkern.fuse(model, x, fold=False), fwdkern.fuse(model, x)
+    for images in (x, other):
+        sums = net.attribute_units(images, "0.0", "channels")
+        assert_close(sums.outputs, body[0](images).detach().sum((2, 3)))
+        assert_close(net.attribute(images, 1).scores, folded.attribute(images, 1).scores)
+    with pytest.raises(LayerError, match="fuse with fold=False"):
+        folded.attribute_units(other, "0.0", "channels")

@@ -106,15 +106,18 @@ class Network:
         return value if structure is None else tree_unflatten(value, structure)
 
 
-def build_network(model: nn.Module, example: Tensor) -> Network:
-    """Capture ``model`` at the shape of ``example`` ``[B, ...]``, simplify, and swap its layers."""
+def build_network(model: nn.Module, example: Tensor, fold: bool) -> Network:
+    """Capture ``model`` at the shape of ``example`` ``[B, ...]``, simplify, and swap its layers.
+
+    ``fold``: whether batch norms become part of the layers before them, which then have no values of their own.
+    """
     captured = capture(model, example)
     module = captured.module
     constants = fold_constants(module)
     reached = depends_on(module.graph, _source(module))
     calls = [node for node in module.graph.nodes if node.op == "call_function" and node in reached and is_tensor(node)]
     names, results = name_nodes(calls)
-    folded = fold_batch_norm(module)
+    folded = fold_batch_norm(module) if fold else {}
     stand_in = drop_identities(module)
     source = _source(module)
     live = depends_on(module.graph, source)

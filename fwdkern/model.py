@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from fwdkern.engine import replay
 from fwdkern.engine.attribution import Job, Request, check, union_boxes
@@ -98,13 +99,38 @@ class _Source:
                 "again"
             )
 
+    @torch.no_grad()
+    def agrees(self, network: Network, x: Tensor) -> bool:
+        """Whether a network captured at another length gives the model's own output at tokens ``x`` ``[B, T]``.
+
+        torch.export fixes the length of whatever passes a recurrent layer, though the graph may run at any.
+        """
+        try:
+            found, expected = tree_leaves(network.run(x)), tree_leaves(self.model(x.to(self._device())))
+            return len(found) == len(expected) and all(map(_near, found, expected))
+        except Exception:  # a graph with another length inside fails in any of torch's ways
+            return False
+
+    def _device(self) -> torch.device:
+        return next(self.model.parameters(), torch.empty(0)).device
+
     def capture(self, x: Tensor, like: Tensor) -> Network:
         """The model as it runs on inputs of the shape of ``x``, moved to the dtype and the device of ``like``."""
         weight = next((p for p in self.model.parameters() if p.is_floating_point()), x)
         x = x.detach().to(weight.device)
         network = build_network(self.model, x.to(weight.dtype) if x.is_floating_point() else x, self.fold)
-        network.module.to(like.device, like.dtype)
+        network.module.to(like.device, like.dtype if like.is_floating_point() else None)
         return network
+
+
+def _near(found: Any, expected: Any) -> bool:
+    """Whether two outputs are the same but for rounding in their types; a length in a formula changes far more."""
+    if not isinstance(found, Tensor) or not isinstance(expected, Tensor):
+        return bool(found == expected)
+    scale = float(expected.abs().max()) if expected.numel() else 0.0
+    return found.shape == expected.shape and torch.allclose(
+        found.cpu().double(), expected.cpu().double(), 0, 1e-3 * scale
+    )
 
 
 def _storage(tensor: Tensor) -> tuple[torch.dtype, torch.device, int]:
@@ -530,20 +556,26 @@ class FusedModel(nn.Module):
     def _network_for(self, x: Tensor) -> Network:
         shape = tuple(x.shape[1:])
         primary = self._primary
-        if (shape == self._input_shape or primary.captured.any_length) and primary.batch in (None, x.shape[0]):
+        fits = shape == self._input_shape or (not x.is_floating_point() and shape[0] <= primary.captured.longest)
+        if fits and primary.batch in (None, x.shape[0]):
             return primary
         key = (x.shape[0], *shape)
         for known in ((0, *shape), key):
             if known in self._captured:
                 return self._captured[known]
-        network = self._source.capture(x, like=next(self.network.parameters(), x))
+        if primary.batch is None and not x.is_floating_point() and self._source.agrees(primary, x):
+            self._captured[0, *shape] = primary
+            return primary
+        held = itertools.chain(self.network.parameters(), () if x.is_floating_point() else self.network.buffers())
+        network = self._source.capture(x, like=next((each for each in held if each.is_floating_point()), x))
         self._captured[key if network.batch is not None else (0, *shape)] = network
         return network
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # What .to(), .double() and .cuda() do to the network they also do to its captures at other image sizes.
         for network in self._captured.values():
-            network.module._apply(fn, recurse)
+            if network is not self._primary:
+                network.module._apply(fn, recurse)
         self._fields.clear()
         self._replays.clear()
         return super()._apply(fn, recurse)

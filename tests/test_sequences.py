@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import fwdkern
+from fwdkern import rnn
 from fwdkern.errors import CaptureError, InputError
 from tests.oracle import assert_close
 
@@ -70,7 +71,7 @@ def test_one_capture_serves_all_sentences(name: str) -> None:
         assert_close(whole.scores, forward.scores.sum(3))
         assert_close(whole.saliency("signed"), forward.saliency("signed"))
         assert_close(whole.outputs, model(tokens).detach())
-    assert not net._captured
+    assert all(network is net._primary for network in net._captured.values())
 
 
 def test_relu_rnn_is_input_times_gradient_of_the_embedding() -> None:
@@ -139,8 +140,88 @@ def test_loops_of_cells(kind: type) -> None:
     layer = {nn.RNNCell: nn.RNN, nn.LSTMCell: nn.LSTM, nn.GRUCell: nn.GRU}[kind](WIDTH, HIDDEN, batch_first=True)
     for name, weight in model.cell.named_parameters():
         getattr(layer, f"{name}_l0").data = weight.data
-    mine = getattr(fwdkern.rnn, f"Relevance{type(layer).__name__}").from_torch(layer.double())
+    mine = getattr(rnn, f"Relevance{type(layer).__name__}").from_torch(layer.double())
     assert_close(mine.attribute(x, head=model.head).scores, forward.scores)
+
+
+class Counting(nn.Module):
+    """A loop over all steps, whose number becomes a constant of the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        vectors = self.embedding(tokens)
+        state = torch.zeros_like(vectors[:, 0])
+        states = []
+        for step in range(tokens.shape[1]):
+            state = (0.5 * state + vectors[:, step]).relu()
+            states.append(state)
+        return self.head((torch.stack(states, 1) * vectors).mean(1))
+
+
+class Averaged(nn.Module):
+    """A recurrent layer, and a division by the number of steps, which is a constant of the graph as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.layer = nn.Embedding(VOCABULARY, WIDTH), nn.GRU(WIDTH, CLASSES, batch_first=True)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.layer(self.embedding(tokens))[0].sum(1) / tokens.shape[1]
+
+
+class Placed(nn.Module):
+    """Twelve positions and no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, CLASSES)
+        self.places = nn.Parameter(torch.randn(1, 12, WIDTH))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head((self.embedding(tokens) + self.places[:, : tokens.shape[1]]).relu().mean(1))
+
+
+@pytest.mark.parametrize("kind", [Counting, Averaged, Placed])
+def test_other_lengths_than_the_captured_one(kind: type) -> None:
+    torch.manual_seed(0)
+    model = kind().double().eval()
+    net = fwdkern.fuse(model, torch.randint(0, VOCABULARY, (2, 7)))
+    for length in (3, 7, 12):
+        tokens = torch.randint(0, VOCABULARY, (2, length))
+        found = net.attribute(tokens, "all", strict=True)
+        assert_close(found.outputs, model(tokens).detach())
+        assert_close(found.scores.flatten(2).sum(2), found.outputs)
+
+
+def test_a_sentence_longer_than_the_model_takes_is_refused() -> None:
+    net = fwdkern.fuse(Placed().eval(), torch.randint(0, VOCABULARY, (2, 7)))
+    with pytest.raises(CaptureError, match=r"input of shape \[2, 13\]: .*12.* 13.*that depends on values$"):
+        net.attribute(torch.randint(0, VOCABULARY, (2, 13)))
+
+
+class Single(nn.Module):
+    """A norm that computes in float32 whatever it is given, as those of many language models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        vectors = self.embedding(tokens)
+        wide = vectors.to(torch.float32)
+        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-6)
+        return self.head(normed.to(vectors.dtype).mean(1))
+
+
+def test_a_float64_model_is_as_exact_as_its_coarsest_part() -> None:
+    torch.manual_seed(0)
+    model, tokens = Single().double().eval(), torch.randint(0, VOCABULARY, (4, 7))
+    found = fwdkern.fuse(model, tokens).attribute(tokens, "all", strict=True)
+    assert_close(found.outputs, model(tokens).detach())
+    assert 1e-10 < found.delta.abs().max() < 1e-6
 
 
 def test_written_out_by_hand_it_is_the_lstms_rule() -> None:
@@ -166,7 +247,7 @@ def test_written_out_by_hand_it_is_the_lstms_rule() -> None:
     x = torch.randn(2, 4, WIDTH).double()
     written = fwdkern.fuse(Written(cell).eval(), x.unsqueeze(2).flatten(2))
     result = written.attribute(x, "all", features="channels", strict=True)
-    mine = fwdkern.rnn.RelevanceLSTM.from_torch(layer).attribute(x, features="channels")
+    mine = rnn.RelevanceLSTM.from_torch(layer).attribute(x, features="channels")
     assert_close(result.scores, mine.scores)
 
 

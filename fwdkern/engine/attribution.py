@@ -30,11 +30,13 @@ from fwdkern.relevance import Relevance
 
 
 class Finished(NamedTuple):
-    """A result that nobody has checked yet, and the sums ``[B, K]`` of its maps' elements and of their magnitudes."""
+    """A result that nobody has checked yet, the sums ``[B, K]`` of its maps' elements and of their magnitudes, and the
+    tolerance of the coarsest type that the network computes in."""
 
     result: Relevance
     sums: Tensor
     magnitude: Tensor
+    tolerance: float
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,9 @@ class Job:
             origin=None if window is None else window.origin.expand(len(scores), -1, -1),
             outside=outside,
         )
-        return Finished(result, sums.view_as(mass), magnitude.view_as(mass))
+        # Parts of a float64 network may compute in float32, as many norms do.
+        tolerance = max(TOLERANCE.get(step.value.dtype, 0.0) for step in self.tape.steps)
+        return Finished(result, sums.view_as(mass), magnitude.view_as(mass), tolerance)
 
     def _spread_over_fields(self, request: Request, scores: Tensor, mass: Tensor, window: Window | None) -> None:
         fields = self._fields(request)
@@ -310,11 +314,11 @@ class Job:
 
 def check(finished: Finished, engine: str, options: Options) -> Relevance:
     """A result whose maps are complete; warns, or raises if ``strict``, where one is not."""
-    tolerance = TOLERANCE[finished.result.scores.dtype]
+    result, sums, magnitude, tolerance = finished
     if engine == "rows":
         tolerance = max(tolerance, TOLERANCE[options.storage], PRECISION_TOLERANCE[options.precision])
-    check_completeness(*finished, tolerance, options.strict)
-    return finished.result
+    check_completeness(result, sums, magnitude, tolerance, options.strict)
+    return result
 
 
 def field_weights(

@@ -189,8 +189,8 @@ class Recorded:
             if self._target is not None and target is not None:
                 self._target.copy_(target)
             self._graph.replay()
-            result, sums, magnitude = self._output
-            copies = Finished(_copied(result), sums.clone(), magnitude.clone())
+            result, sums, magnitude, tolerance = self._output
+            copies = Finished(_copied(result), sums.clone(), magnitude.clone(), tolerance)
             self._done.record(stream)
         return copies
 

@@ -51,14 +51,14 @@ class Capture:
         structure: how the leaves make up the model's output, None where the output is one tensor.
         weights: names of the model's parameters and buffers that the output depends on.
         batch: the only batch size the graph serves, None for all.
-        any_length: whether it serves tokens [B, T] of every T.
+        longest: it serves tokens [B, T] of every T up to this; 0 where T is fixed, or the input is not tokens.
     """
 
     module: fx.GraphModule
     structure: TreeSpec | None
     weights: tuple[str, ...]
     batch: int | None
-    any_length: bool = False
+    longest: float = 0
 
 
 def check_evaluation_mode(model: nn.Module) -> None:
@@ -99,7 +99,7 @@ def capture(model: nn.Module, example: Tensor) -> Capture:
 
 def _other_dtype(model: nn.Module, example: Tensor) -> str:
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    if not dtypes or example.dtype in dtypes:
+    if not dtypes or example.dtype in dtypes or not example.is_floating_point():
         return ""
     return f"; the example is {example.dtype}, the model's weights are {', '.join(sorted(map(str, dtypes)))}"
 
@@ -137,7 +137,7 @@ def _lift(program: ExportedProgram, batch: int | None) -> Capture:
     """The program's graph with its parameters, buffers and constants as attributes of one module."""
     graph, root = fx.Graph(), nn.Module()
     env: dict[fx.Node, Any] = {}
-    any_length = False
+    longest: float = 0
     specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
     for node in program.graph.nodes:
         if node.op == "placeholder":
@@ -146,7 +146,8 @@ def _lift(program: ExportedProgram, batch: int | None) -> Capture:
                 env[node] = graph.placeholder(node.name)
                 env[node].meta = dict(node.meta)
                 given = node.meta["val"]
-                any_length = not given.is_floating_point() and isinstance(given.shape[1], torch.SymInt)
+                if not given.is_floating_point():
+                    longest = _longest(program, given.shape[1])
                 continue
             value = (
                 program.constants[spec.target] if spec.target in program.constants else program.state_dict[spec.target]
@@ -173,7 +174,15 @@ def _lift(program: ExportedProgram, batch: int | None) -> Capture:
     graph.eliminate_dead_code()
     module.recompile()
     weights = tuple(node.meta["weight"] for node in graph.nodes if "weight" in node.meta)
-    return Capture(module, None if single else structure, weights, batch, any_length)
+    return Capture(module, None if single else structure, weights, batch, longest)
+
+
+def _longest(program: ExportedProgram, size: int | torch.SymInt) -> float:
+    """The largest value that a size may have, inf for any, 0 where it is fixed: by a loop over it, for example."""
+    if not isinstance(size, torch.SymInt) or size.node.maybe_as_int() is not None:
+        return 0
+    bounds = program.range_constraints.get(size.node.expr)
+    return torch.inf if bounds is None else float(bounds.upper)
 
 
 def _returned_leaves(program: ExportedProgram, output: fx.Node) -> list[Any]:

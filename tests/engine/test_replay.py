@@ -16,6 +16,7 @@ import fwdkern
 from fwdkern import FusedModel, Relevance
 from fwdkern.engine import replay
 from fwdkern.engine.attribution import Finished
+from fwdkern.engine.completeness import TOLERANCE
 from fwdkern.engine.options import Options, parse_options
 from fwdkern.engine.planner import Way
 from fwdkern.errors import DeviceMemoryError, InputError
@@ -97,13 +98,14 @@ def test_the_static_function_gives_the_ordinary_result(
 ) -> None:
     chosen = None if target is None else torch.tensor(target)
     expected = net.attribute(images(), chosen, features=features, bias=bias, mode="reverse", backend="torch")
-    result, sums, magnitude = static(net, images(), chosen, features, bias)
+    result, sums, magnitude, tolerance = static(net, images(), chosen, features, bias)
     assert torch.equal(result.scores, expected.scores) and torch.equal(result.bias, expected.bias)
     assert torch.equal(result.outputs, expected.outputs) and torch.equal(result.units, expected.units)
     assert (result.bias_in_scores, result.features, result.mode) == (bias == "uniform", features, "reverse")
     flat = result.scores.flatten(2)
     assert_close(sums, flat.sum(2), 1e-5)
     assert_close(magnitude, flat.abs().sum(2), 1e-5)
+    assert tolerance == TOLERANCE[torch.float32]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -160,6 +160,8 @@ class _Recorder(fx.Interpreter):
             return f"{where} has no relevance rule"
         if any(isinstance(a, Live) and isinstance(a.value, Tensor) and a.value.is_complex() for a in call.args):
             return f"{where} has none for this use: complex numbers have no rules"
+        if _mixes_examples(call):
+            return f"{where} has none for this use: values of fewer dimensions are spread along the batch"
         try:
             return found[1](call)
         except NoRule as reason:
@@ -171,6 +173,14 @@ class _Recorder(fx.Interpreter):
         held = value if kept else torch.empty_like(value, device="meta")
         self.tape.steps.append(Step(name, held, parents, frozen))
         return Live(value, len(self.tape.steps) - 1)
+
+
+def _mixes_examples(call: Call) -> bool:
+    """Whether an operator of each element aligns the batch of one operand with another dimension of the output."""
+    if torch.Tag.pointwise not in getattr(call.target, "tags", ()) or not isinstance(call.output, Tensor):
+        return False
+    values = [each.value for each in call.args if isinstance(each, Live) and isinstance(each.value, Tensor)]
+    return any(0 < value.dim() < call.output.dim() and value.shape[0] > 1 for value in values)
 
 
 def _shape(output: Any) -> str:

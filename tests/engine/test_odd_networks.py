@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import fwdkern
 from fwdkern.captum import ForwardRelevance
 from fwdkern.errors import InputError, UnsupportedOperatorError
+from tests.oracle import assert_close
 
 INFINITE = -torch.inf
 TABLE = torch.tensor([[0.5, -1.5, 2.5, 1.0, -0.25, 3.0]], dtype=torch.float64)
@@ -124,3 +125,26 @@ def test_a_moved_model_is_no_change() -> None:
     net = fwdkern.fuse(model, x)
     model.double()
     assert net.attribute(x).delta.abs().max() < 1e-5
+
+
+class Spread(nn.Module):
+    """Three examples of three channels: the sum over channels, [3, 4], meets [3, 3, 4] channel by channel, although its
+    first dimension counts examples."""
+
+    def __init__(self, combine: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.combine = combine
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.reshape(3, 3, 4)
+        return self.combine(x.sum(1), x).flatten(1)
+
+
+@pytest.mark.parametrize("combine", [torch.add, torch.mul, torch.maximum, lambda a, b: torch.where(a > 0, b, a)])
+def test_an_operand_whose_examples_meet_channels_is_refused(combine: Callable[[Tensor, Tensor], Tensor]) -> None:
+    x = torch.randn(3, 3, 4)
+    net = fwdkern.fuse(Spread(combine).eval(), x)
+    with pytest.raises(UnsupportedOperatorError, match=r"fewer dimensions are spread along the batch"):
+        net.attribute(x, 0)
+    net = fwdkern.fuse(Spread(lambda a, b: combine(a[:, None], b)).eval(), x)
+    assert_close(net.attribute(x, "all", strict=True).outputs, net(x), 1e-6)

@@ -160,12 +160,12 @@ def _stretched(contributions: Contributions, inputs: Tensor) -> Tensor:
 
 
 def last_positions(net: FusedModel) -> str:
-    """The last layer whose units have positions, ``[K, h, w]`` with h · w > 1.
+    """The last layer whose units have positions in the image, ``[K, h, w]`` with h · w > 1.
 
     Raises:
         InputError: there is none.
     """
-    found = [layer.name for layer in net.layers if _has_positions(layer) and layer.shape[1] * layer.shape[2] > 1]
+    found = [layer.name for layer in _with_positions(net) if layer.shape[1] * layer.shape[2] > 1]
     if not found:
         raise InputError("the network has no layer [K, h, w] with positions; look at its raw relevance")
     return found[-1]
@@ -174,16 +174,40 @@ def last_positions(net: FusedModel) -> str:
 def above(net: FusedModel, layer: str) -> str:
     """The last layer before another one that has at least one and a half times its resolution; else that one itself."""
     own, found = net.layer(layer), layer
-    for other in net.layers:
-        if other.name == own.name or not _has_positions(own):
+    for other in _with_positions(net):
+        if other.name == own.name or len(own.shape) != 3:
             break
-        if _has_positions(other) and all(2 * a >= 3 * b for a, b in zip(other.shape[1:], own.shape[1:], strict=True)):
+        if all(2 * a >= 3 * b for a, b in zip(other.shape[1:], own.shape[1:], strict=True)):
             found = other.name
     return found
 
 
-def _has_positions(layer: Layer) -> bool:
-    return len(layer.shape) == 3
+def _with_positions(net: FusedModel) -> list[Layer]:
+    """The layers ``[K, h, w]`` whose last two axes are those of the image, in order.
+
+    Convolutions and pools have such axes, and what has the shape of a layer that it reads keeps its axes. Reshaping
+    loses them: the heads and windows of attention, ``[heads, T, T]``, have no positions in the image.
+    """
+    first: dict[str, int | None] = {"input": 1}  # the first of both axes, of those that have them
+    for layer in net.layers:
+        first[layer.name] = _first_axis(layer, [(net.layer(p).shape, first[p]) for p in layer.parents if p != "input"])
+    return [layer for layer in net.layers if first[layer.name] == 1]
+
+
+def _first_axis(layer: Layer, parents: list[tuple[tuple[int, ...], int | None]]) -> int | None:
+    if len(layer.shape) != 3:
+        return None
+    if any(word in layer.operator for word in ("conv", "pool", "upsample")):
+        return 1
+    for shape, axis in parents:
+        if axis is None or "view" in layer.operator or "reshape" in layer.operator:
+            continue
+        if layer.operator in ("permute", "transpose"):
+            if axis == 0 and layer.shape == (shape[2], shape[0], shape[1]):
+                return 1
+            return 0 if axis == 1 and layer.shape == (shape[1], shape[2], shape[0]) else None
+        return axis
+    return 1 if "input" in layer.parents else None
 
 
 def smoothed(maps: Tensor, deviation: float) -> Tensor:

@@ -9,6 +9,9 @@ from fwdkern.digits import digits_net, examples
 from fwdkern.errors import InputError, LayerError
 from fwdkern.metrics import EnergyPointingGame
 from fwdkern.saliency import RawRelevance, Saliency, _Asked, _best, above, last_positions, smoothed
+from tests.networks.convnext import ConvNeXt
+from tests.networks.swin import Swin
+from tests.networks.vit import ViT
 
 
 def test_a_gaussian_keeps_the_sum_of_what_lies_inside() -> None:
@@ -135,3 +138,22 @@ def test_layers_are_the_last_ones_of_their_resolution() -> None:
     between = names[names.index(higher) + 1 : names.index(late)]
     assert all(len(shapes[name]) != 3 or 2 * shapes[name][1] < 3 * shapes[late][1] for name in between)
     assert above(net, names[0]) == names[0]
+
+
+@pytest.mark.parametrize(
+    "model, size, late, higher",
+    [
+        (ViT(), (12, 16), "patches", "patches"),
+        (ViT(need_weights=True), (12, 16), "patches", "patches"),
+        (Swin(), (32, 32), "permute_1", "patches"),
+        (ConvNeXt(), (32, 32), "stages.3.add", "stages.1.permute_1"),
+    ],
+    ids=["vit", "vit, weights", "swin", "convnext"],
+)
+def test_heads_and_windows_of_attention_are_no_positions(
+    model: nn.Module, size: tuple[int, int], late: str, higher: str
+) -> None:
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    net = fwdkern.fuse(model.eval(), images)
+    assert (last_positions(net), above(net, late)) == (late, higher)
+    assert Saliency(net).attribute(images, 1).shape == (2, *size)

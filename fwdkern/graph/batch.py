@@ -375,7 +375,11 @@ def _moves_nothing(target: Any, args: tuple[Any, ...]) -> bool:
 
 def _hint(size: Any) -> int:
     """A size as a number: that of the example."""
-    return size if isinstance(size, int) else int(size.node.hint)
+    if isinstance(size, int):
+        return size
+    if size.node.hint is None:
+        raise _Stays  # it depends on values
+    return int(size.node.hint)
 
 
 def _hints(place: _Place) -> tuple[int, int]:

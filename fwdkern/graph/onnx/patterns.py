@@ -151,9 +151,12 @@ class _View:
     def clipped(self, name: str | None, low: float, high: float) -> str | None:
         """x of clip(x, low, high)."""
         node = self.made(name, "Clip")
-        if node is None or len(node.input) != 3 or [self.number(n) for n in node.input[1:]] != [low, high]:
+        if node is None:
             return None
-        return str(node.input[0])
+        # Before opset 11 the bounds are attributes.
+        given = {a.name: a.f for a in node.attribute}
+        bounds = [self.number(n) for n in node.input[1:]] or [given.get("min"), given.get("max")]
+        return str(node.input[0]) if bounds == [low, high] else None
 
 
 def _fits(a: np.ndarray, b: np.ndarray) -> bool:

@@ -14,6 +14,8 @@ def batch_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor,
     """With the statistics of the file."""
     if node.get("training_mode", 0):
         node.refuse("training_mode=1 (export the model in evaluation mode)")
+    if not node.get("spatial", 1):
+        node.refuse("spatial=0, statistics for each position")
     return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, node.get("epsilon", 1e-5))
 
 

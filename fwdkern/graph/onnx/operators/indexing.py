@@ -22,6 +22,8 @@ def gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     axis += x.dim() if axis < 0 else 0
     if 1 not in node.constant and 0 in node.constant and x.dim() == 2 and axis == 0 and x.is_floating_point():
         return F.embedding(indices, x)
+    if "place" in node.attributes:
+        return x.select(axis, node.get("place"))
     indices = _counted(indices.long(), x.shape[axis])
     picked = x.index_select(axis, indices.reshape(-1))
     return picked.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]]) if indices.dim() != 1 else picked

@@ -278,3 +278,25 @@ def test_a_second_input_is_named(tmp_path: Path) -> None:
     proto.graph.input.append(helper.make_tensor_value_info("state", TensorProto.FLOAT, [2, 3]))
     with pytest.raises(InputError, match=r"2 inputs.*'state'"):
         read_onnx(save(proto, tmp_path))
+
+
+def test_files_that_end_in_a_choice(tmp_path: Path) -> None:
+    """The class's number has no map; the scores that it is chosen from have, as has the largest of them."""
+    scores: Node = ("MatMul", ["x", "w"], ["s"], {"name": "/fc/MatMul"})
+    weights = {"w": weight(3, 5), "two": whole(2)}
+    x = torch.from_numpy(weight(2, 3))
+    proto = model([scores, ("ArgMax", ["s"], ["y"], {"axis": 1, "keepdims": 0})], ["batch", 3], weights)
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    net = fwdkern.fuse(save(proto, tmp_path), x)
+    assert net(x).equal((x @ torch.from_numpy(weights["w"])).argmax(1))
+    with pytest.raises(InputError, match=r"whole numbers.*attribute_units with layer 'fc'"):
+        net.attribute(x)
+    assert net.attribute_units(x, "fc", torch.tensor([[1]])).delta.abs().max() < 1e-5
+
+    proto = model([scores, ("TopK", ["s", "two"], ["y", "i"], {})], ["batch", 3], weights)
+    net = fwdkern.fuse(save(proto, tmp_path), x)
+    assert net(x).equal((x @ torch.from_numpy(weights["w"])).topk(2)[0])
+    assert net.attribute(x, 0).delta.abs().max() < 1e-5
+    proto.graph.output.append(helper.make_tensor_value_info("i", TensorProto.INT64, None))
+    with pytest.raises(InputError, match="attribute_units with one of its layers, of which the last are 'fc'"):
+        fwdkern.fuse(save(proto, tmp_path), x).attribute(x)

@@ -3,6 +3,7 @@
 from fwdkern.graph.onnx.operators import (
     activation,
     arithmetic,
+    attention,
     convolution,
     indexing,
     linear,
@@ -20,6 +21,7 @@ from fwdkern.graph.onnx.operators import (
 __all__ = [
     "activation",
     "arithmetic",
+    "attention",
     "convolution",
     "indexing",
     "linear",

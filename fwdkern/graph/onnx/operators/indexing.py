@@ -78,3 +78,20 @@ def trilu(node: Node, x: Tensor, diagonal: np.ndarray | None = None) -> Tensor:
     """The upper or the lower triangle."""
     k = 0 if diagonal is None else int(diagonal)
     return torch.triu(x, k) if node.get("upper", 1) else torch.tril(x, k)
+
+
+@operator("ArgMax", "ArgMin")
+def extreme_place(node: Node, x: Tensor) -> Tensor:
+    """Where the largest or smallest value is."""
+    if node.get("select_last_index", 0):
+        node.refuse("select_last_index=1")
+    find = torch.argmax if node.kind == "ArgMax" else torch.argmin
+    return find(x, node.get("axis", 0), bool(node.get("keepdims", 1)))
+
+
+@operator("TopK", plain=(1,))
+def top(node: Node, x: Tensor, count: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+    """The k largest or smallest values in their order, and where they are; before opset 10 k is an attribute."""
+    k = node.get("k", 0) if count is None else int(count.reshape(-1)[0])
+    values, places = torch.topk(x, k, node.get("axis", -1), bool(node.get("largest", 1)), True)
+    return values, places

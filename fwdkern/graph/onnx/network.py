@@ -47,7 +47,7 @@ class Step(nn.Module):
         for position, value in enumerate(inputs):
             if value is None:
                 continue
-            if value.size <= _LONGEST_SHAPE:
+            if value.size <= _LONGEST_SHAPE or position in self.operator.plain:
                 self.arrays[position] = value
             if position in self.operator.plain:
                 continue

@@ -102,7 +102,7 @@ def test_outputs_are_onnxruntimes(name: str, opset: int, new: bool, tmp_path: Pa
     ("name", "opset", "new"),
     [("autoencoder", 20, True), ("regnet_x", 22, True), ("mlp", 13, False), ("googlenet", 18, False),
      ("shufflenet_v2", 20, False), ("resnet_bottleneck", 15, False), ("alexnet", 18, True), ("convnext", 13, False),
-     ("swin", 18, True)],
+     ("swin", 18, True), ("swin", 17, False), ("transformer", 17, False), ("transformer", 23, True)],
 )  # fmt: skip
 def test_maps_are_those_of_the_torch_network(name: str, opset: int, new: bool, tmp_path: Path) -> None:
     factory, shape = {**NETWORKS, **TWINS}[name]

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper
 
 import fwdkern
-from fwdkern.errors import InputError, UnsupportedOperatorError
+from fwdkern.errors import CaptureError, InputError, UnsupportedOperatorError
 from fwdkern.graph.onnx import read_onnx
 from tests.graph.onnx.files import Node, model, save
 
@@ -250,6 +250,7 @@ def test_outputs_and_maps(case: str, tmp_path: Path) -> None:
          "Dropout.*mask"),
         ([("Cast", ["x"], ["q"], {"to": 3}), ("DequantizeLinear", ["q", "s"], ["y"], {})], {"s": np.float32(1)}, 17,
          "DequantizeLinear.*while the network runs"),
+        (one("Pad", "w", mode="strange"), {"w": whole(0, 1, 0, 0, 0, 0, 0, 0)}, 17, "Pad.*mode=strange"),
         ([("QuantizeLinear", ["x", "s"], ["q"], {}), ("DequantizeLinear", ["q", "s"], ["y"], {})],
          {"s": np.float32(1)}, 17, r"QuantizeLinear \(quantised\): q"),
         (one("Pad", "w", mode="reflect"), {"w": whole(0, 9, 0, 0, 0, 0, 0, 0)}, 17, "Pad.*pads of 9"),
@@ -260,6 +261,16 @@ def test_what_is_not_read_names_the_node(
 ) -> None:
     with pytest.raises(UnsupportedOperatorError, match=match):
         read_onnx(save(model(nodes, SHAPE, weights, opset), tmp_path))
+
+
+def test_places_that_depend_on_values_are_refused(tmp_path: Path) -> None:
+    nodes: list[Node] = [
+        ("ArgMax", ["x"], ["i"], {"axis": 1}),
+        ("ScatterND", ["x", "i", "u"], ["y"], {}),
+    ]
+    path = save(model(nodes, [2, 3], {"u": weight(2, 3)}), tmp_path)
+    with pytest.raises(CaptureError, match=r"node y \(ScatterND\).*input 1 from values"):
+        read_onnx(path)
 
 
 def test_weights_among_the_inputs(tmp_path: Path) -> None:

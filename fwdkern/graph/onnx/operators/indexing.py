@@ -57,14 +57,14 @@ def gather_nd(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     return picked.reshape(*flat.shape, *x.shape[count:])
 
 
-@operator("ScatterND")
-def scatter_nd(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+@operator("ScatterND", plain=(1,))
+def scatter_nd(node: Node, x: Tensor, places: np.ndarray, updates: Tensor) -> Tensor:
     """x with some places replaced, as exporters write assignments to slices; the last of several counts."""
     if node.get("reduction", "none") != "none":
         node.refuse(f"reduction={node.get('reduction')}")
-    if 1 not in node.constant:
-        node.refuse("places that depend on the network's input")
-    indices, count = indices.long(), indices.shape[-1]
+    if places.dtype == object and any(isinstance(place, torch.SymInt) for place in places.reshape(-1)):
+        node.refuse("places counted from an open batch size")
+    indices, count = torch.from_numpy(places.astype(np.int64)).to(x.device), places.shape[-1]
     flat = _flat(indices, x.shape[:count]).reshape(-1)
     kept = x.reshape(-1, *x.shape[count:])
     source = torch.arange(kept.shape[0], device=x.device)

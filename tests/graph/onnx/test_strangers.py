@@ -195,6 +195,24 @@ add("LayerNormalization from 1", one("LayerNormalization", "s", "b", axis=1),
 add("RMSNormalization", one("RMSNormalization", "s", axis=2, epsilon=0.1), {"s": weight(7, 6)}, 23, smooth=True)
 add("GroupNormalization", one("GroupNormalization", "s", "b", num_groups=2), {"s": weight(4), "b": weight(4)}, 21,
     smooth=True)  # fmt: skip
+for _axes in ([1], [3], [2, 3]):
+    for _second in ("Div", "Mul"):
+        add(
+            f"a norm in pieces over {_axes} by {_second}",
+            [
+                ("ReduceMean", ["x"], ["m"], {"axes": _axes}),
+                ("Sub", ["x", "m"], ["d"], {}),
+                ("Mul", ["d", "d"], ["q"], {}),
+                ("ReduceMean", ["q"], ["v"], {"axes": _axes}),
+                ("Add", ["v", "eps"], ["e"], {}),
+                ("Sqrt", ["e"], ["r"], {}),
+                ("Reciprocal", ["r"], ["i"], {}),
+                (_second, ["d", "r" if _second == "Div" else "i"], ["n"], {}),
+                ("Mul", ["n", "s"], ["y"], {}),
+            ],
+            {"eps": np.float32(1e-3), "s": weight(6)},
+            smooth=True,
+        )
 for _kind in ("Sinh", "Atan", "Asinh"):
     add(_kind, one(_kind), smooth=True)
 _SIX = {"three": np.float32(3), "six": np.float32(6)}
@@ -311,3 +329,11 @@ def test_files_that_end_in_a_choice(tmp_path: Path) -> None:
     proto.graph.output.append(helper.make_tensor_value_info("i", TensorProto.INT64, None))
     with pytest.raises(InputError, match="attribute_units with one of its layers, of which the last are 'fc'"):
         fwdkern.fuse(save(proto, tmp_path), x).attribute(x)
+
+
+@pytest.mark.parametrize("case", [name for name in SMOOTH if name.startswith("a norm in pieces")])
+def test_norms_in_pieces_are_norms(case: str, tmp_path: Path) -> None:
+    nodes, weights, opset, shape = SMOOTH[case]
+    net = fwdkern.fuse(save(model(nodes, shape, weights, opset), tmp_path), torch.rand(shape))
+    assert "layer_norm" in {layer.operator for layer in net.layers}
+    assert not {"div", "sqrt", "reciprocal"} & {layer.operator for layer in net.layers}

@@ -626,7 +626,11 @@ class FusedModel(nn.Module):
 def _class_layer(network: Network) -> tuple[str, str]:
     """The layer of class scores, and what a reader of its maps must know."""
     if network.output is None:
-        raise InputError("this network does not return one tensor that depends on its input; use attribute_units")
+        last = ", ".join(repr(layer.name) for layer in network.layers[-3:])
+        raise InputError(
+            "this network does not return one tensor that depends on its input; use attribute_units with one of its "
+            f"layers, of which the last are {last or 'none'}"
+        )
     layer = network.index[network.output]
     if layer.operator in SOFTMAX:
         name = layer.parents[0]
@@ -637,6 +641,14 @@ def _class_layer(network: Network) -> tuple[str, str]:
 def _class_request(tape: Tape, layer: str, target: object) -> Request:
     step = tape.find(layer)
     value = tape.steps[step].value
+    if not value.is_floating_point():
+        below = step
+        while tape.steps[below].parents and not tape.steps[below].value.is_floating_point():
+            below = tape.steps[below].parents[0]
+        raise InputError(
+            f"this network returns whole numbers, which layer {layer!r} makes and which have no maps; use "
+            f"attribute_units with layer {tape.steps[below].name!r}, the last of the values that they are made of"
+        )
     return Request(step, (parse_target if value.dim() == 2 else parse_place)(target, value), layer)
 
 

@@ -128,6 +128,9 @@ def _sink_one(module: fx.GraphModule) -> bool:
             return True
         if node.target is aten.embedding.default:
             args = (node.args[0], below, *node.args[2:])
+        elif node.target is aten.flip.default:
+            rank = value.dim()
+            args = (below, [{0: 1, 1: 0}.get(dim % rank, dim % rank) for dim in node.args[1]])
         elif node.target in _BLIND and value.dim() == swapped.meta["val"].dim():
             args = (below, *node.args[1:])
         elif node.target in _ALONG:

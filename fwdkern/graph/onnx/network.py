@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fwdkern.errors import CaptureError, FwdkernError, InputError
 from fwdkern.graph.onnx.constants import MOST_ENTRIES, to_tensor
+from fwdkern.graph.onnx.operators.recurrent import Steps
 from fwdkern.graph.onnx.operators.shapes import array, result_size
 from fwdkern.graph.onnx.registry import OPERATORS, SHAPE_OPERATORS, Node
 
@@ -46,7 +47,7 @@ class Step(nn.Module):
         for position, value in enumerate(inputs):
             if value is None:
                 continue
-            if value.size <= _LONGEST_SHAPE:
+            if value.size <= _LONGEST_SHAPE or position in self.operator.plain:
                 self.arrays[position] = value
             if position in self.operator.plain:
                 continue
@@ -74,6 +75,11 @@ class Step(nn.Module):
             ) from error
 
     def _run(self, inputs: tuple[Any, ...]) -> Any:
+        if inputs and isinstance(inputs[0], Steps):
+            found = inputs[0].through(self.node, self.arrays.get(1, inputs[1] if len(inputs) > 1 else None))
+            if found is not None:
+                return found
+        inputs = tuple(x.tensor() if isinstance(x, Steps) else x for x in inputs)
         on_shapes = SHAPE_OPERATORS.get(self.node.kind)
         if on_shapes is not None and self._only_numbers(inputs):
             parts = [self.arrays.get(i, x) for i, x in enumerate(inputs)]
@@ -90,7 +96,9 @@ class Step(nn.Module):
             except InputError as error:
                 raise InputError(f"node {self.node.name} ({self.node.kind}) of the ONNX file makes {error}") from error
         device = next((x.device for x in inputs if isinstance(x, Tensor)), None)
-        values = [self._value(i, x, device) for i, x in enumerate(inputs)]
+        # The inputs of a node are of one type; after model.double() numbers made of shapes are to follow the others.
+        floats = [x.dtype for x in (*inputs, *self.parameters()) if isinstance(x, Tensor) and x.is_floating_point()]
+        values = [self._value(i, x, device, floats[0] if floats else None) for i, x in enumerate(inputs)]
         if not self.operator.typed:
             return self.operator.run(self.node, *values)
         made = self.operator.run(self.node, *values, dtype=self.float_like.dtype)
@@ -102,7 +110,7 @@ class Step(nn.Module):
         known = all(isinstance(x, np.ndarray) for x in live) and all(i in self.arrays for i in self.tensors)
         return bool(live) and known
 
-    def _value(self, position: int, given: Any, device: torch.device | None) -> Any:
+    def _value(self, position: int, given: Any, device: torch.device | None, dtype: torch.dtype | None) -> Any:
         if position in self.operator.plain:
             value = self.arrays.get(position, given)
             if isinstance(value, Tensor):
@@ -117,7 +125,8 @@ class Step(nn.Module):
             if any(isinstance(v, (torch.SymInt, torch.SymFloat)) for v in given.flat):
                 flat = torch.stack([torch.scalar_tensor(v, dtype=torch.int64, device=device) for v in given.flat])
                 return flat.reshape(given.shape)
-            return to_tensor(given).to(device)
+            made = to_tensor(given).to(device)
+            return made.to(dtype) if made.is_floating_point() else made
         return given
 
 
@@ -222,6 +231,8 @@ def _add(root: nn.Module, path: str, step: Step) -> None:
 
 
 def _tensor(value: Any, x: Tensor) -> Tensor:
+    if isinstance(value, Steps):
+        return value.tensor()
     return to_tensor(value).to(x.device) if isinstance(value, np.ndarray) else value
 
 

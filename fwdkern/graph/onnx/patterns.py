@@ -151,9 +151,12 @@ class _View:
     def clipped(self, name: str | None, low: float, high: float) -> str | None:
         """x of clip(x, low, high)."""
         node = self.made(name, "Clip")
-        if node is None or len(node.input) != 3 or [self.number(n) for n in node.input[1:]] != [low, high]:
+        if node is None:
             return None
-        return str(node.input[0])
+        # Before opset 11 the bounds are attributes.
+        given = {a.name: a.f for a in node.attribute}
+        bounds = [self.number(n) for n in node.input[1:]] or [given.get("min"), given.get("max")]
+        return str(node.input[0]) if bounds == [low, high] else None
 
 
 def _fits(a: np.ndarray, b: np.ndarray) -> bool:
@@ -265,11 +268,11 @@ def _norm(view: _View, node: Any) -> _Found:
             continue
         eps = next((view.number(n) for n in variance.input if view.number(n) is not None), None)
         squares = next((n for n in variance.input if view.number(n) is None), None)
-        axes = _last_axes(view, squares)
+        axes = _mean_axes(view, squares)
         if eps is None or not axes:
             continue
         square = view.makers[squares or ""].input[0]
-        attributes = {"epsilon": eps, "axis": -axes}
+        attributes = {"epsilon": eps, "axis": axes[0], **({"count": len(axes)} if axes[0] > 0 else {})}
         centred = view.made(value, "Sub")
         if centred is not None and _centred(view, centred, axes):
             # Some exporters subtract the mean twice.
@@ -299,23 +302,26 @@ def _under_root(view: _View, name: str, inverse: bool) -> str | None:
     return str(root.input[0])
 
 
-def _centred(view: _View, node: Any, axes: int) -> bool:
+def _centred(view: _View, node: Any, axes: list[int]) -> bool:
     """Whether a difference is x less its mean."""
     mean = view.makers.get(node.input[1])
-    return mean is not None and mean.input[:1] == node.input[:1] and _last_axes(view, node.input[1]) == axes
+    return mean is not None and mean.input[:1] == node.input[:1] and _mean_axes(view, node.input[1]) == axes
 
 
-def _last_axes(view: _View, name: str | None) -> int:
-    """Over how many last dimensions a value is the mean that keeps them; 0 where it is none such."""
+def _mean_axes(view: _View, name: str | None) -> list[int]:
+    """Over which neighbours, the last dimensions or some counted from the front, a value is the mean that keeps them;
+    none where it is no such mean."""
     node = view.made(name, "ReduceMean")
     if node is None:
-        return 0
+        return []
     attributes = {a.name: a for a in node.attribute}
     keeps = "keepdims" not in attributes or attributes["keepdims"].i
     axes = list(attributes["axes"].ints) if "axes" in attributes else []
     if len(node.input) > 1 and node.input[1] in view.constants:
         axes = [int(axis) for axis in view.constants[node.input[1]].reshape(-1)]
-    return len(axes) if keeps and sorted(axes) == list(range(-len(axes), 0)) else 0
+    axes = sorted(axes)
+    neighbours = axes == list(range(axes[0], axes[0] + len(axes))) if axes else False
+    return axes if keeps and neighbours and (axes[0] > 0 or axes[-1] == -1) else []
 
 
 def _scaled_norm(view: _View, node: Any) -> _Found:

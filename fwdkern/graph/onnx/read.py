@@ -21,7 +21,7 @@ from fwdkern.graph.onnx.operators.logic import TYPES
 from fwdkern.graph.onnx.patterns import join_functions
 from fwdkern.graph.onnx.registry import OPERATORS, Node
 
-OPSETS = range(13, 24)
+OPSETS = range(7, 24)
 MOST_BYTES = 2**31 - 1
 MOST_NODES = 100_000
 _STANDARD = ("", "ai.onnx")
@@ -238,6 +238,9 @@ class _Builder:
         if node.op_type == "Split":
             # The parts are as many as it makes, read or not.
             attributes.setdefault("num_outputs", len(node.output))
+        place = self.constants.get(node.input[1]) if node.op_type == "Gather" else None
+        if place is not None and place.ndim == 0:
+            attributes["place"] = int(place)
         read = [i for i, output in enumerate(node.output) if readers[output]]
         constant = frozenset(i for i, value in enumerate(node.input) if value and value not in live)
         return Node(name, node.op_type, self.opset, attributes, max(read, default=0) + 1, constant)

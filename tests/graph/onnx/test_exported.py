@@ -52,6 +52,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 TWINS = {"convnext": (ConvNeXt, (3, 16, 24)), "swin": (Swin, (3, 16, 20))}
 NEW = [("vgg_bn", 18), ("alexnet", 20), ("autoencoder", 20), ("regnet_x", 22), ("transformer", 18), ("transformer", 22)]
 OLD = [
+    *[("mlp", 7), ("resnet_bottleneck", 9), ("mnasnet", 10), ("shufflenet_v2", 11), ("densenet", 12)],
     *[("mlp", 13), ("resnet_bottleneck", 15), ("resnext", 16), ("densenet", 17), ("googlenet", 18)],
     *[("mnasnet", 19), ("shufflenet_v2", 20), ("transformer", 14), ("transformer", 17)],
 ]
@@ -101,7 +102,7 @@ def test_outputs_are_onnxruntimes(name: str, opset: int, new: bool, tmp_path: Pa
     ("name", "opset", "new"),
     [("autoencoder", 20, True), ("regnet_x", 22, True), ("mlp", 13, False), ("googlenet", 18, False),
      ("shufflenet_v2", 20, False), ("resnet_bottleneck", 15, False), ("alexnet", 18, True), ("convnext", 13, False),
-     ("swin", 18, True)],
+     ("swin", 18, True), ("swin", 17, False), ("transformer", 17, False), ("transformer", 23, True)],
 )  # fmt: skip
 def test_maps_are_those_of_the_torch_network(name: str, opset: int, new: bool, tmp_path: Path) -> None:
     factory, shape = {**NETWORKS, **TWINS}[name]

@@ -120,8 +120,9 @@ def test_the_output_is_onnxruntimes(case: str, tmp_path: Path) -> None:
     ("nodes", "weights", "match"),
     [
         (one("MaxPool", kernel_shape=[2, 2], auto_pad="OTHER"), {}, "auto_pad=OTHER"),
-        (one("Resize", "", "s", mode="linear", coordinate_transformation_mode="asymmetric"),
-         {"s": np.float32([1, 1, 2, 2])}, "coordinate_transformation_mode=asymmetric"),
+        (one("Resize", "roi", "s", mode="linear", coordinate_transformation_mode="tf_crop_and_resize"),
+         {"roi": np.float32([0, 0, 0, 0, 1, 1, 1, 1]), "s": np.float32([1, 1, 2, 2])},
+         "coordinate_transformation_mode=tf_crop_and_resize"),
         (one("LRN", size=1000), {}, "size=1000"),
     ],
 )  # fmt: skip

@@ -32,6 +32,14 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "Neg": torch.neg,
     "Sin": torch.sin,
     "Cos": torch.cos,
+    "Tan": torch.tan,
+    "Sinh": torch.sinh,
+    "Cosh": torch.cosh,
+    "Asin": torch.asin,
+    "Acos": torch.acos,
+    "Atan": torch.atan,
+    "Asinh": torch.asinh,
+    "Atanh": torch.atanh,
     "Floor": torch.floor,
     "Ceil": torch.ceil,
     "Round": torch.round,
@@ -108,8 +116,9 @@ def gelu(node: Node, x: Tensor) -> Tensor:
 
 @operator("Clip", plain=(1, 2))
 def clip(node: Node, x: Tensor, low: np.ndarray | None = None, high: np.ndarray | None = None) -> Tensor:
-    """Between two constants."""
-    least, most = None if low is None else low.item(), None if high is None else high.item()
+    """Between two constants, which before opset 11 are attributes."""
+    least = node.get("min") if low is None else low.item()
+    most = node.get("max") if high is None else high.item()
     if least is None and most is None:
         return x
     if x.is_floating_point() and least is not None and most is not None and least <= most:
@@ -119,14 +128,21 @@ def clip(node: Node, x: Tensor, low: np.ndarray | None = None, high: np.ndarray 
 
 @operator("Softmax")
 def softmax(node: Node, x: Tensor) -> Tensor:
-    """Over one dimension."""
-    return torch.softmax(x, node.get("axis", -1))
+    """Over one dimension, before opset 13 over `axis` and all behind it."""
+    return _over(node, x, torch.softmax)
 
 
 @operator("LogSoftmax")
 def log_softmax(node: Node, x: Tensor) -> Tensor:
-    """Over one dimension."""
-    return torch.log_softmax(x, node.get("axis", -1))
+    """The logarithm of ``softmax``."""
+    return _over(node, x, torch.log_softmax)
+
+
+def _over(node: Node, x: Tensor, function: Callable[[Tensor, int], Tensor]) -> Tensor:
+    axis = node.get("axis", -1 if node.opset >= 13 else 1)
+    if node.opset >= 13 or axis in (-1, x.dim() - 1):
+        return function(x, axis)
+    return function(x.flatten(axis), -1).reshape(x.shape)
 
 
 @operator("Identity")

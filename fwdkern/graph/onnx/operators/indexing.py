@@ -22,6 +22,8 @@ def gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     axis += x.dim() if axis < 0 else 0
     if 1 not in node.constant and 0 in node.constant and x.dim() == 2 and axis == 0 and x.is_floating_point():
         return F.embedding(indices, x)
+    if "place" in node.attributes:
+        return x.select(axis, node.get("place"))
     indices = _counted(indices.long(), x.shape[axis])
     picked = x.index_select(axis, indices.reshape(-1))
     return picked.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]]) if indices.dim() != 1 else picked
@@ -55,14 +57,14 @@ def gather_nd(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     return picked.reshape(*flat.shape, *x.shape[count:])
 
 
-@operator("ScatterND")
-def scatter_nd(node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+@operator("ScatterND", plain=(1,))
+def scatter_nd(node: Node, x: Tensor, places: np.ndarray, updates: Tensor) -> Tensor:
     """x with some places replaced, as exporters write assignments to slices; the last of several counts."""
     if node.get("reduction", "none") != "none":
         node.refuse(f"reduction={node.get('reduction')}")
-    if 1 not in node.constant:
-        node.refuse("places that depend on the network's input")
-    indices, count = indices.long(), indices.shape[-1]
+    if places.dtype == object and any(isinstance(place, torch.SymInt) for place in places.reshape(-1)):
+        node.refuse("places counted from an open batch size")
+    indices, count = torch.from_numpy(places.astype(np.int64)).to(x.device), places.shape[-1]
     flat = _flat(indices, x.shape[:count]).reshape(-1)
     kept = x.reshape(-1, *x.shape[count:])
     source = torch.arange(kept.shape[0], device=x.device)
@@ -76,3 +78,20 @@ def trilu(node: Node, x: Tensor, diagonal: np.ndarray | None = None) -> Tensor:
     """The upper or the lower triangle."""
     k = 0 if diagonal is None else int(diagonal)
     return torch.triu(x, k) if node.get("upper", 1) else torch.tril(x, k)
+
+
+@operator("ArgMax", "ArgMin")
+def extreme_place(node: Node, x: Tensor) -> Tensor:
+    """Where the largest or smallest value is."""
+    if node.get("select_last_index", 0):
+        node.refuse("select_last_index=1")
+    find = torch.argmax if node.kind == "ArgMax" else torch.argmin
+    return find(x, node.get("axis", 0), bool(node.get("keepdims", 1)))
+
+
+@operator("TopK", plain=(1,))
+def top(node: Node, x: Tensor, count: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+    """The k largest or smallest values in their order, and where they are; before opset 10 k is an attribute."""
+    k = node.get("k", 0) if count is None else int(count.reshape(-1)[0])
+    values, places = torch.topk(x, k, node.get("axis", -1), bool(node.get("largest", 1)), True)
+    return values, places

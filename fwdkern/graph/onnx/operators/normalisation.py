@@ -1,6 +1,7 @@
 """Batch, instance, group, layer and RMS norms."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ def batch_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor,
     """With the statistics of the file."""
     if node.get("training_mode", 0):
         node.refuse("training_mode=1 (export the model in evaluation mode)")
+    if not node.get("spatial", 1):
+        node.refuse("spatial=0, statistics for each position")
     return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, node.get("epsilon", 1e-5))
 
 
@@ -40,6 +43,8 @@ def layer_norm(node: Node, x: Tensor, scale: Tensor | None = None, bias: Tensor 
     """Over `axis` and all dimensions behind it; those that the reader found in pieces may have no scale."""
     if node.outputs > 1:
         node.refuse("the mean or deviation of a layer norm")
+    if "count" in node.attributes:
+        return _over_neighbours(node, x, lambda y, shape: F.layer_norm(y, shape, eps=node.get("epsilon", 1e-5)))
     shape = list(x.shape[node.get("axis", -1) :])
     if all(given is None or list(given.shape) == shape for given in (scale, bias)):
         return F.layer_norm(x, shape, scale, bias, node.get("epsilon", 1e-5))
@@ -51,10 +56,22 @@ def layer_norm(node: Node, x: Tensor, scale: Tensor | None = None, bias: Tensor 
 @operator("RMSNormalization", costly=True)
 def rms_norm(node: Node, x: Tensor, scale: Tensor | None = None) -> Tensor:
     """Over `axis` and all dimensions behind it."""
+    if "count" in node.attributes:
+        return _over_neighbours(node, x, lambda y, shape: F.rms_norm(y, shape, eps=node.get("epsilon", 1e-5)))
     shape = list(x.shape[node.get("axis", -1) :])
     if scale is None or list(scale.shape) == shape:
         return F.rms_norm(x, shape, scale, node.get("epsilon", 1e-5))
     return F.rms_norm(x, shape, eps=node.get("epsilon", 1e-5)) * scale
+
+
+def _over_neighbours(node: Node, x: Tensor, norm: Callable[[Tensor, list[int]], Tensor]) -> Tensor:
+    """A norm found in pieces, over `count` dimensions from `axis` on, which need not be the last."""
+    axes = list(range(node.get("axis"), node.get("axis") + node.get("count")))
+    if axes[-1] == x.dim() - 1:
+        return norm(x, [x.shape[axis] for axis in axes])
+    order = [axis for axis in range(x.dim()) if axis not in axes] + axes
+    y = norm(x.permute(order), [x.shape[axis] for axis in axes])
+    return y.permute([order.index(axis) for axis in range(x.dim())])
 
 
 @operator("LpNormalization")

@@ -7,7 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fwdkern.graph.onnx.operators.shapes import window_of
 from fwdkern.graph.onnx.registry import Node, operator
+
+# Of a padding that is laid out by index.
+_WIDEST = 2**16
 
 
 def _axes(node: Node, axes: np.ndarray | None) -> list[int] | None:
@@ -93,12 +97,13 @@ def split(node: Node, x: Tensor, sizes: np.ndarray | None = None) -> tuple[Tenso
 def slices(
     node: Node,
     x: Tensor,
-    starts: np.ndarray,
-    ends: np.ndarray,
+    starts: np.ndarray | None = None,
+    ends: np.ndarray | None = None,
     axes: np.ndarray | None = None,
     steps: np.ndarray | None = None,
 ) -> Tensor:
     """Along each axis from start to end; a negative step goes backwards."""
+    starts, ends, axes = window_of(node, starts, ends, axes)
     count = starts.size
     along = list(range(count)) if axes is None else axes.reshape(-1).tolist()
     stride = [1] * count if steps is None else steps.reshape(-1).tolist()
@@ -136,10 +141,15 @@ def tile(node: Node, x: Tensor, repeats: np.ndarray) -> Tensor:
 
 @operator("Pad", plain=(1, 2, 3))
 def pad(
-    node: Node, x: Tensor, pads: np.ndarray, value: np.ndarray | None = None, axes: np.ndarray | None = None
+    node: Node,
+    x: Tensor,
+    pads: np.ndarray | None = None,
+    value: np.ndarray | None = None,
+    axes: np.ndarray | None = None,
 ) -> Tensor:
-    """By a constant, reflection, border values or wrapping around; a negative width cuts."""
-    given = pads.reshape(-1).tolist()
+    """By a constant, reflection, border values or wrapping around; a negative width cuts. Before opset 11 the widths
+    and the constant are attributes."""
+    given = node.get("pads", []) if pads is None else pads.reshape(-1).tolist()
     along = list(range(x.dim())) if axes is None else [int(axis) % x.dim() for axis in axes.reshape(-1)]
     if len(given) != 2 * len(along):
         node.refuse(f"{len(given)} pads for {len(along)} axes")
@@ -151,13 +161,29 @@ def pad(
         widths = widths[:-2]
     mode = node.get("mode", "constant")
     if mode == "constant":
-        return F.pad(x, widths, value=0 if value is None else value.item()) if any(widths) else x
+        fill = node.get("value", 0.0) if value is None else value.item()
+        return F.pad(x, widths, value=fill) if any(widths) else x
     modes = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
     spatial = x.dim() - 2
-    if mode not in modes or not 1 <= spatial <= 3 or len(widths) > 2 * spatial:
-        node.refuse(f"mode={mode} with pads={given} on a tensor of {x.dim()} dimensions")
+    if mode not in modes:
+        node.refuse(f"mode={mode}")
+    if not 1 <= spatial <= 3 or len(widths) > 2 * spatial:
+        return _copied(node, x, widths, mode)
     widths += [0] * (2 * spatial - len(widths))
     return F.pad(x, widths, mode=modes[mode])
+
+
+def _copied(node: Node, x: Tensor, widths: list[int], mode: str) -> Tensor:
+    """Padding of dimensions that torch does not pad so, by index; widths from the last dimension to the front."""
+    for i in range(0, len(widths), 2):
+        axis, (before, after) = x.dim() - 1 - i // 2, widths[i : i + 2]
+        if (mode == "reflect" and max(before, after) >= x.shape[axis]) or max(before, after) > _WIDEST:
+            node.refuse(f"pads of {before} and {after} for a dimension of {x.shape[axis]}")
+        kept = np.arange(x.shape[axis])[max(-before, 0) : x.shape[axis] - max(-after, 0)]
+        # The name's own type is a literal for mypy.
+        places: Any = np.pad(kept, (max(before, 0), max(after, 0)), mode=mode)  # type: ignore[call-overload]
+        x = x.index_select(axis, torch.from_numpy(places).to(x.device))
+    return x
 
 
 @operator("DepthToSpace")

@@ -122,12 +122,27 @@ def shape_gather(node: Node, x: np.ndarray, indices: np.ndarray) -> np.ndarray:
     return array(np.take(x, indices.astype(np.int64), axis=node.get("axis", 0)))
 
 
+def window_of(
+    node: Node, starts: np.ndarray | None, ends: np.ndarray | None, axes: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Starts, ends and axes of a slice, which before opset 10 are attributes."""
+    if starts is None or ends is None:
+        starts, ends = (np.array(node.get(name, []), np.int64) for name in ("starts", "ends"))
+        axes = None if node.get("axes") is None else np.array(node.get("axes"), np.int64)
+    return starts, ends, axes
+
+
 @shape_operator("Slice")
 def shape_slice(
-    node: Node, x: np.ndarray, starts: np.ndarray, ends: np.ndarray, *more: np.ndarray | None
+    node: Node,
+    x: np.ndarray,
+    starts: np.ndarray | None = None,
+    ends: np.ndarray | None = None,
+    axes: np.ndarray | None = None,
+    steps: np.ndarray | None = None,
 ) -> np.ndarray:
     """Some of the sizes."""
-    axes, steps = (*more, None, None)[:2]
+    starts, ends, axes = window_of(node, starts, ends, axes)
     along = range(starts.size) if axes is None else axes.reshape(-1)
     strides = [1] * starts.size if steps is None else steps.reshape(-1)
     window = [slice(None)] * x.ndim

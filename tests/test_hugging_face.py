@@ -35,7 +35,7 @@ def test_maps_are_complete_in_both_modes(name: str) -> None:
     reverse = net.attribute(x, "all", strict=True)
     tolerance = 1e-5 if name in SINGLE else 1e-9
     assert_close(reverse.scores.flatten(2).sum(2), network(x), tolerance)
-    assert reverse.scores.std() > 1e-4
+    assert reverse.scores.std() > 1e-3 * reverse.scores.abs().max()
     positions = reverse.scores[0, 0].numel()
     if positions <= 1024:  # forward mode carries a map for each
         forward = net.attribute(x, 1, mode="forward")

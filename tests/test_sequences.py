@@ -184,13 +184,14 @@ class Placed(nn.Module):
         return self.head((self.embedding(tokens) + self.places[:, : tokens.shape[1]]).relu().mean(1))
 
 
+@pytest.mark.parametrize("captured", [1, 7])
 @pytest.mark.parametrize("kind", [Counting, Averaged, Placed])
-def test_other_lengths_than_the_captured_one(kind: type) -> None:
+def test_other_lengths_than_the_captured_one(kind: type, captured: int) -> None:
     torch.manual_seed(0)
     model = kind().double().eval()
-    net = fwdkern.fuse(model, torch.randint(0, VOCABULARY, (2, 7)))
-    for length in (3, 7, 12):
-        tokens = torch.randint(0, VOCABULARY, (2, length))
+    net = fwdkern.fuse(model, torch.randint(0, VOCABULARY, (2, captured)))
+    for length in (1, 3, 7, 12):
+        tokens = torch.randint(0, VOCABULARY, (3, length))
         found = net.attribute(tokens, "all", strict=True)
         assert_close(found.outputs, model(tokens).detach())
         assert_close(found.scores.flatten(2).sum(2), found.outputs)

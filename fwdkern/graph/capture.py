@@ -82,7 +82,9 @@ def capture(model: nn.Module, example: Tensor) -> Capture:
     # A batch of 1 would be taken for a constant of the network, and a sentence of one token likewise.
     pair = example if example.shape[0] > 1 else torch.cat([example, example])
     if not pair.is_floating_point() and pair.shape[1] == 1:
-        pair = torch.cat([pair, pair], 1)
+        program = _export(model, torch.cat([pair, pair], 1), dynamic=True)
+        if isinstance(program, ExportedProgram) and (longer := _lift(program, None)).longest:
+            return longer
     program = _export(model, pair, dynamic=True)
     if isinstance(program, ExportedProgram):
         return _lift(program, None)

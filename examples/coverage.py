@@ -1,9 +1,10 @@
 """Which networks fwdkern explains, completely and in which ways, beside captum's LRP and DeepLift on the same networks.
 
-    python examples/coverage.py [NAMES] [--torchvision] > docs/coverage.md
+    python examples/coverage.py [NAMES] [--torchvision] [--transformers] > docs/coverage.md
 
 Runs in a source tree, since the families of networks are those of tests/networks. Weights are random: what is asked is
-whether a network is covered, not what its maps show. It needs captum; `--torchvision` adds models of torchvision.
+whether a network is covered, not what its maps show. It needs captum; `--torchvision` and `--transformers` add models
+of these packages.
 """
 
 import copy
@@ -40,7 +41,7 @@ _TRANSFORMERS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
 _COLUMNS = ("network", "captured", "complete", "delta", "plain", "forward", "rows", "LRP", "DeepLift")
 _TEXT = """# Coverage
 
-Made by `python examples/coverage.py{how}` with torch {torch}, captum {captum}{torchvision}, on a CPU, in float32, with
+Made by `python examples/coverage.py{how}` with torch {torch}, captum {captum}{packages}, on a CPU, in float32, with
 random weights and one random input a network; the explained output is its largest.
 
 - **captured**: `fuse` takes the model, and the fused network returns what the model does. An error is the first line.
@@ -95,6 +96,14 @@ def torchvision_models() -> Iterator[Network]:
             return model, torch.randn(1, 3, size, size)
 
         yield Network(name, make)
+
+
+def transformers_models() -> Iterator[Network]:
+    """Classifiers of the transformers package, from small configurations."""
+    importlib.import_module("transformers").logging.set_verbosity_error()
+    zoo = importlib.import_module("tests.networks.hugging_face")
+    for name in zoo.MODELS:
+        yield Network(name, lambda name=name: zoo.make(name))
 
 
 def measure(network: Network) -> dict[str, str]:
@@ -170,23 +179,26 @@ def row(cells: Iterable[str]) -> str:
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="Networks by name; all unless given.")] = None,
     torchvision: Annotated[bool, typer.Option(help="Models of torchvision too, which must be importable.")] = False,
+    transformers: Annotated[bool, typer.Option(help="Models of transformers too, which must be importable.")] = False,
 ) -> None:
     sources = {"Small networks of every family": list(families())}
+    packages = {"torchvision": (torchvision, torchvision_models), "transformers": (transformers, transformers_models)}
+    asked = {name: models for name, (wanted, models) in packages.items() if wanted}
     given = ""
-    if torchvision:
+    for name, models in asked.items():
         try:
-            sources["Models of torchvision"] = list(torchvision_models())
-            given = f", torchvision {version('torchvision')}"
+            sources[f"Models of {name}"] = list(models())
+            given += f", {name} {version(name)}"
         except (ImportError, RuntimeError, PackageNotFoundError) as error:
-            raise typer.BadParameter(f"torchvision cannot be imported here: {error}") from error
+            raise typer.BadParameter(f"{name} cannot be imported here: {error}") from error
     chosen = {title: [n for n in source if not names or n.name in names] for title, source in sources.items()}
     warnings.simplefilter("ignore")
     print(
         _TEXT.format(
-            how=" --torchvision" if torchvision else "",
+            how="".join(f" --{name}" for name in asked),
             torch=torch.__version__,
             captum=version("captum"),
-            torchvision=given,
+            packages=given,
         ),
         end="",
     )
@@ -200,8 +212,8 @@ def main(
                 print(row(measure(network).values()), flush=True)
                 steps.done()
         print()
-    if not torchvision:
-        print("Models of torchvision were left out: add `--torchvision`.")
+    for name in packages.keys() - asked.keys():
+        print(f"Models of {name} were left out: add `--{name}`.")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,6 @@ def test_maps_are_complete_in_both_modes(name: str) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network, x = make(name)
-        for parameter in network.parameters():
-            nn.init.normal_(parameter, std=0.3)
     network, x = network.double(), x.double() if x.is_floating_point() else x
     net = fwdkern.fuse(network, x)
     assert_close(net(x), network(x))

@@ -225,12 +225,15 @@ class Logits(nn.Module):
 
 
 def make(name: str) -> tuple[nn.Module, Tensor]:
-    """A model in evaluation mode and one input for it."""
+    """A model in evaluation mode and one input for it. Weights are larger than at the beginning of a training, where
+    outputs of small models are next to nothing."""
     import transformers
 
     small = MODELS[name]
     configuration = getattr(transformers, small.configuration)(num_labels=3, **small.settings)
     model = Logits(getattr(transformers, small.model)(configuration)).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
     if not hasattr(configuration, "vocab_size") or len(small.shape) > 1 or small is MODELS["Wav2Vec2"]:
         return model, torch.randn(1, *small.shape)
     tokens = torch.randint(3, 50, (1, *small.shape))

@@ -83,7 +83,8 @@ def test_squeezenet_top1() -> None:
 @pytest.mark.parametrize("make", [resnet, squeezenet, mobilenet])
 def test_class_maps_equal_autograd(make: Callable[[torch.dtype], tuple], dtype: torch.dtype) -> None:
     network, net, images = make(dtype)
-    expected = reference(network, images)
+    # In float32 a folded batch norm rounds in its own way, and with it units within rounding of zero switch.
+    expected = reference(network if dtype is torch.float64 else net.network, images)
     with torch.no_grad():
         top = network(images).topk(2).indices
     result = net.attribute(images, top, strict=True)

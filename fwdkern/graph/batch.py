@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._dispatch.python import enable_python_dispatcher
 
 aten = torch.ops.aten
 
@@ -153,7 +154,7 @@ class _Separation:
     def _call(self, like: fx.Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> fx.Node:
         node = self.graph.call_function(target, args, kwargs or {})
         values = fx.map_arg((args, kwargs or {}), lambda n: self._example(n.meta["val"]))
-        with self.fakes or nullcontext():
+        with self.fakes or nullcontext(), enable_python_dispatcher():
             node.meta = {**like.meta, "val": target(*values[0], **values[1])}
         return node
 
@@ -161,7 +162,7 @@ class _Separation:
         """A value of the trace; constants are real tensors, which do not go with its own."""
         if self.fakes is None or not isinstance(value, Tensor) or hasattr(value, "fake_mode"):
             return value
-        return self.fakes.from_tensor(value)
+        return self.fakes.from_tensor(value, static_shapes=True)
 
     def _size(self, size: Any) -> Any:
         """A size as an argument: a number, the node that computes it, or −1."""

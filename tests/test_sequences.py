@@ -56,6 +56,8 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_one_capture_serves_all_sentences(name: str) -> None:
+    if torch.__version__.startswith("2.12.") and name in ("lstm, both ends", "lstm, all states"):
+        pytest.skip("torch.export of torch 2.12 cannot capture what reads the states of several layers or directions")
     model = MODELS[name]().double().eval()
     net = fwdkern.fuse(model, torch.randint(VOCABULARY, (2, 7)))
     assert "layer" in [layer.name for layer in net.layers]

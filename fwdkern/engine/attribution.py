@@ -279,7 +279,7 @@ class Job:
             else:
                 addend = mass / self.features.count  # the channels of a position share its part
         elif self.options.bias == "receptive_field":
-            self._spread_over_fields(request, scores, mass, window)
+            outside = self._spread_over_fields(request, scores, mass, window)
         rows = scores.view(mass.numel(), -1)
         sums, magnitude = row_sums(rows, None if addend is None else addend.flatten())
         result = Relevance(
@@ -298,8 +298,12 @@ class Job:
         tolerance = max(TOLERANCE.get(step.value.dtype, 0.0) for step in self.tape.steps)
         return Finished(result, sums.view_as(mass), magnitude.view_as(mass), tolerance)
 
-    def _spread_over_fields(self, request: Request, scores: Tensor, mass: Tensor, window: Window | None) -> None:
+    def _spread_over_fields(
+        self, request: Request, scores: Tensor, mass: Tensor, window: Window | None
+    ) -> Tensor | None:
+        """Add bias mass to maps; returns what of it lies outside windows: that of units that see nothing."""
         fields = self._fields(request)
+        outside = torch.zeros_like(mass)
         for example in range(len(scores)):
             own = fields[example if len(fields) > 1 else 0]
             if window is None:
@@ -309,7 +313,10 @@ class Job:
             else:
                 weights = field_weights(own, self.tape.input.shape[2:], window.of(example), scores.dtype)
                 weights = weights.view_as(scores[example])
+                blind = (own[2] <= own[0]) | (own[3] <= own[1])
+                outside[example] = torch.where(blind, mass[example] * (1 - weights.flatten(1).sum(1)), 0)
             scores[example] += weights * mass[example].view(-1, *[1] * (scores.dim() - 2))
+        return None if window is None else outside
 
 
 def check(finished: Finished, engine: str, options: Options) -> Relevance:

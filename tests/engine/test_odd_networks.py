@@ -148,3 +148,18 @@ def test_an_operand_whose_examples_meet_channels_is_refused(combine: Callable[[T
         net.attribute(x, 0)
     net = fwdkern.fuse(Spread(lambda a, b: combine(a[:, None], b)).eval(), x)
     assert_close(net.attribute(x, "all", strict=True).outputs, net(x), 1e-6)
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+@pytest.mark.parametrize("bias", ["uniform", "receptive_field", "separate"])
+def test_a_bias_of_units_that_see_nothing_is_outside_of_their_windows(bias: str, backend: str) -> None:
+    model = nn.Sequential(nn.Conv2d(2, 4, (2, 1), (2, 3)), nn.ConvTranspose2d(4, 4, 2, 2, output_padding=1)).eval()
+    x = torch.randn(2, 2, 9, 7)
+    net = fwdkern.fuse(model, x)  # its last line and column are padding of the output
+    request = {"bias": bias, "backend": backend, "strict": True}
+    found = net.attribute_units(x, "1", "all", layout="window", **request)
+    whole = net.attribute_units(x, "1", "all", **request)
+    assert_close(found.delta, whole.delta, 1e-5)
+    if bias == "receptive_field":
+        blind = (found.units[:, 1] == 8) | (found.units[:, 2] == 6)
+        assert found.outside is not None and (found.outside[:, blind] != 0).all() and not found.outside[:, ~blind].any()

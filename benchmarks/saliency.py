@@ -16,24 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import networks
+from benchmarks.photographs import imagenet_preprocessing
 from benchmarks.timing import Effort, interleaved, seconds_of
 from fwdkern.baselines import Method
 from fwdkern.evaluation import METHODS, make_methods
 from fwdkern.evaluation.measures import Batch, measure
-from fwdkern.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from fwdkern.preprocessing import Preprocessing
 
 _RANDOM = ("random", "smoothgrad", "mask")  # what they draw for an image depends on its place in the batch
 _LONG = ("smoothgrad", "mask")  # timed once, on one photograph
 
 
-def prepared(mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocessing:
-    """What ImageNet photographs go through for a network trained with these statistics."""
-    return Preprocessing(channels=3, resize=256, crop=(224, 224), mean=mean, std=std)
-
-
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Preprocessing]] = {
-    "squeezenet": (networks.squeezenet, prepared(IMAGENET_MEAN, IMAGENET_STD)),
-    "mobilenet": (networks.mobilenet, prepared((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))),
+    "squeezenet": (networks.squeezenet, imagenet_preprocessing()),
+    "mobilenet": (networks.mobilenet, imagenet_preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))),
 }
 
 

@@ -32,9 +32,10 @@ from torch import nn
 
 import fwdkern
 from benchmarks import networks
+from benchmarks.photographs import imagenet_preprocessing
 from fwdkern import scale
 from fwdkern.digits import digits_net, examples
-from fwdkern.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, load_image
+from fwdkern.preprocessing import Preprocessing, load_image
 
 _PICTURE = (375, 500)  # the usual size of a photograph of ImageNet
 
@@ -73,7 +74,7 @@ def digits() -> Network:
 
 def squeezenet() -> Network:
     """SqueezeNet 1.1 on JPEG files of 500 × 375 pixels, made of 100 photographs."""
-    preprocessing = Preprocessing(channels=3, resize=256, crop=(224, 224), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    preprocessing = imagenet_preprocessing()
     shown = preprocessing.display(networks.imagenet_photos(100)).permute(0, 2, 3, 1)
     photos = [
         Image.fromarray((photo * 255).round().byte().numpy()).resize(_PICTURE[::-1], Image.Resampling.BICUBIC)

@@ -212,8 +212,9 @@ def main(
                 print(row(measure(network).values()), flush=True)
                 steps.done()
         print()
-    for name in packages.keys() - asked.keys():
-        print(f"Models of {name} were left out: add `--{name}`.")
+    for name, (wanted, _) in packages.items():
+        if not wanted:
+            print(f"Models of {name} were left out: add `--{name}`.")
 
 
 if __name__ == "__main__":

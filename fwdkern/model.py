@@ -25,6 +25,7 @@ from fwdkern.engine.tape import Tape, record
 from fwdkern.engine.units import WeightedSum, parse_place, parse_target, parse_units
 from fwdkern.errors import DeviceMemoryError, InputError, LayerError
 from fwdkern.graph import SOFTMAX, Layer, Network, build_network
+from fwdkern.graph.capture import check_evaluation_mode
 from fwdkern.graph.onnx import OnnxNetwork, example_input, is_onnx, read_onnx
 from fwdkern.relevance import Relevance
 from fwdkern.report import describe
@@ -106,17 +107,20 @@ class _Source:
         torch.export fixes the length of whatever passes a recurrent layer, though the graph may run at any.
         """
         try:
-            found, expected = tree_leaves(network.run(x)), tree_leaves(self.model(x.to(self._device())))
+            check_evaluation_mode(self.model)
+            given = x.to(self._weight(x).device)
+            found, expected = tree_leaves(network.run(x)), tree_leaves(self.model(given))
             return len(found) == len(expected) and all(map(_near, found, expected))
         except Exception:  # a graph with another length inside fails in any of torch's ways
             return False
 
-    def _device(self) -> torch.device:
-        return next(self.model.parameters(), torch.empty(0)).device
+    def _weight(self, otherwise: Tensor) -> Tensor:
+        """A tensor of the model's dtype and on its device."""
+        return next((p for p in self.model.parameters() if p.is_floating_point()), otherwise)
 
     def capture(self, x: Tensor, like: Tensor) -> Network:
         """The model as it runs on inputs of the shape of ``x``, moved to the dtype and the device of ``like``."""
-        weight = next((p for p in self.model.parameters() if p.is_floating_point()), x)
+        weight = self._weight(x)
         x = x.detach().to(weight.device)
         network = build_network(self.model, x.to(weight.dtype) if x.is_floating_point() else x, self.fold)
         network.module.to(like.device, like.dtype if like.is_floating_point() else None)

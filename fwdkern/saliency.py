@@ -174,8 +174,10 @@ def last_positions(net: FusedModel) -> str:
 def above(net: FusedModel, layer: str) -> str:
     """The last layer before another one that has at least one and a half times its resolution; else that one itself."""
     own, found = net.layer(layer), layer
+    if len(own.shape) != 3:
+        return layer
     for other in _with_positions(net):
-        if other.name == own.name or len(own.shape) != 3:
+        if other.name == own.name:
             break
         if all(2 * a >= 3 * b for a, b in zip(other.shape[1:], own.shape[1:], strict=True)):
             found = other.name
@@ -188,7 +190,7 @@ def _with_positions(net: FusedModel) -> list[Layer]:
     Convolutions and pools have such axes, and what has the shape of a layer that it reads keeps its axes. Reshaping
     loses them: the heads and windows of attention, ``[heads, T, T]``, have no positions in the image.
     """
-    first: dict[str, int | None] = {"input": 1}  # the first of both axes, of those that have them
+    first: dict[str, int | None] = {}  # of both axes, None where there are none
     for layer in net.layers:
         first[layer.name] = _first_axis(layer, [(net.layer(p).shape, first[p]) for p in layer.parents if p != "input"])
     return [layer for layer in net.layers if first[layer.name] == 1]
@@ -199,8 +201,10 @@ def _first_axis(layer: Layer, parents: list[tuple[tuple[int, ...], int | None]])
         return None
     if any(word in layer.operator for word in ("conv", "pool", "upsample")):
         return 1
+    if "view" in layer.operator or "reshape" in layer.operator:
+        return None
     for shape, axis in parents:
-        if axis is None or "view" in layer.operator or "reshape" in layer.operator:
+        if axis is None:
             continue
         if layer.operator in ("permute", "transpose"):
             if axis == 0 and layer.shape == (shape[2], shape[0], shape[1]):

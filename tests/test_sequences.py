@@ -146,12 +146,16 @@ def test_loops_of_cells(kind: type) -> None:
     assert_close(mine.attribute(x, head=model.head).scores, forward.scores)
 
 
-class Counting(nn.Module):
-    """A loop over all steps, whose number becomes a constant of the graph."""
+class Embedded(nn.Module):
+    """An embedding and a head."""
 
     def __init__(self) -> None:
         super().__init__()
         self.embedding, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, CLASSES)
+
+
+class Counting(Embedded):
+    """A loop over all steps, whose number becomes a constant of the graph."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         vectors = self.embedding(tokens)
@@ -174,12 +178,11 @@ class Averaged(nn.Module):
         return self.layer(self.embedding(tokens))[0].sum(1) / tokens.shape[1]
 
 
-class Placed(nn.Module):
+class Placed(Embedded):
     """Twelve positions and no more."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.embedding, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, CLASSES)
         self.places = nn.Parameter(torch.randn(1, 12, WIDTH))
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -199,18 +202,34 @@ def test_other_lengths_than_the_captured_one(kind: type, captured: int) -> None:
         assert_close(found.scores.flatten(2).sum(2), found.outputs)
 
 
+class Normed(nn.Module):
+    """A batch norm of steps, whose statistics a run in training mode would change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.norm = Averaged(), nn.BatchNorm1d(CLASSES)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.norm(self.body(tokens))
+
+
+def test_another_length_does_not_run_a_model_in_training_mode() -> None:
+    model = Normed().eval()
+    net = fwdkern.fuse(model, torch.randint(0, VOCABULARY, (2, 7)))
+    before = model.train().norm.running_mean.clone()
+    with pytest.raises(InputError, match="training mode"):
+        net.attribute(torch.randint(0, VOCABULARY, (2, 9)))
+    assert torch.equal(model.norm.running_mean, before)
+
+
 def test_a_sentence_longer_than_the_model_takes_is_refused() -> None:
     net = fwdkern.fuse(Placed().eval(), torch.randint(0, VOCABULARY, (2, 7)))
     with pytest.raises(CaptureError, match=r"input of shape \[2, 13\]: .*12.* 13.*that depends on values$"):
         net.attribute(torch.randint(0, VOCABULARY, (2, 13)))
 
 
-class Single(nn.Module):
+class Single(Embedded):
     """A norm that computes in float32 whatever it is given, as those of many language models do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding, self.head = nn.Embedding(VOCABULARY, WIDTH), nn.Linear(WIDTH, CLASSES)
 
     def forward(self, tokens: Tensor) -> Tensor:
         vectors = self.embedding(tokens)

@@ -294,9 +294,12 @@ class Job:
             origin=None if window is None else window.origin.expand(len(scores), -1, -1),
             outside=outside,
         )
-        # Parts of a float64 network may compute in float32, as many norms do.
-        tolerance = max(TOLERANCE.get(step.value.dtype, 0.0) for step in self.tape.steps)
-        return Finished(result, sums.view_as(mass), magnitude.view_as(mass), tolerance)
+        return Finished(result, sums.view_as(mass), magnitude.view_as(mass), self._tolerance)
+
+    @cached_property
+    def _tolerance(self) -> float:
+        """That of the coarsest type: parts of a float64 network may compute in float32, as many norms do."""
+        return max(TOLERANCE.get(step.value.dtype, 0.0) for step in self.tape.steps)
 
     def _spread_over_fields(
         self, request: Request, scores: Tensor, mass: Tensor, window: Window | None
@@ -313,8 +316,8 @@ class Job:
             else:
                 weights = field_weights(own, self.tape.input.shape[2:], window.of(example), scores.dtype)
                 weights = weights.view_as(scores[example])
-                blind = (own[2] <= own[0]) | (own[3] <= own[1])
-                outside[example] = torch.where(blind, mass[example] * (1 - weights.flatten(1).sum(1)), 0)
+                left = mass[example] * (1 - weights.flatten(1).sum(1))
+                outside[example] = torch.where(_sees(own), 0, left)
             scores[example] += weights * mass[example].view(-1, *[1] * (scores.dim() - 2))
         return None if window is None else outside
 
@@ -336,13 +339,17 @@ def field_weights(
     device = fields.device
     height, width = grid if len(grid) == 2 else (1, grid.numel())
     whole = torch.tensor([0, 0, height, width], device=device)[:, None]
-    sees = (fields[2] > fields[0]) & (fields[3] > fields[1])
-    y0, x0, y1, x1 = (side[:, None, None] for side in torch.where(sees, fields, whole))
+    y0, x0, y1, x1 = (side[:, None, None] for side in torch.where(_sees(fields), fields, whole))
     corner, size = (torch.zeros(1, 2, dtype=torch.int64, device=device), (height, width)) if window is None else window
     row = corner[:, 0, None, None] + torch.arange(size[0], device=device)[:, None]
     column = corner[:, 1, None, None] + torch.arange(size[1], device=device)
     inside = (row >= y0) & (row < y1) & (column >= x0) & (column < x1)  # [K, h, w]
     return (inside.to(dtype) / ((y1 - y0) * (x1 - x0))).flatten(1)[None]
+
+
+def _sees(fields: Tensor) -> Tensor:
+    """Which of the units with receptive fields ``[4, K]`` see anything, bool ``[K]``."""
+    return (fields[2] > fields[0]) & (fields[3] > fields[1])
 
 
 def union_boxes(units: Units, boxes: Tensor, example: int = 0) -> Tensor:

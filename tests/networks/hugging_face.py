@@ -15,13 +15,22 @@ class Small(NamedTuple):
     shape: tuple[int, ...]
 
 
+_PADDED = {"vocab_size": 50, "pad_token_id": 0}
 _SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-_TEXT = {"vocab_size": 50, "max_position_embeddings": 24, "pad_token_id": 0, **_SIZES}
+_TEXT = {**_PADDED, "max_position_embeddings": 24, **_SIZES}
 _DECODER = {**_TEXT, "num_key_value_heads": 1, "use_cache": False}
 _IMAGE = {"image_size": 16, "patch_size": 4, **_SIZES}
 _PICTURE = (3, 16, 16)
 _WIDE = {"image_size": 32}
+_WINDOWS = {**_WIDE, "patch_size": 4, "embed_dim": 8, "depths": [1, 2], "num_heads": [1, 2], "window_size": 4}
 _LARGER = (3, 32, 32)
+_PYRAMID = {
+    "depths": [1, 1],
+    "hidden_sizes": [8, 16],
+    "patch_sizes": [7, 3],
+    "strides": [4, 2],
+    "num_encoder_blocks": 2,
+}
 _STAGES = {"depths": [1, 1], "num_channels": 3}
 _SPEECH = {
     "conv_dim": [8, 8],
@@ -65,14 +74,11 @@ MODELS: dict[str, Small] = {
     ),
     "FNet": _text("FNet"),
     "XLNet": _text("XLNet", {"vocab_size": 50, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32}),
-    "GPT-2": _text(
-        "GPT2", {"vocab_size": 50, "pad_token_id": 0, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 24}
-    ),
+    "GPT-2": _text("GPT2", {**_PADDED, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 24}),
     "GPT-Neo": _text(
         "GPTNeo",
         {
-            "vocab_size": 50,
-            "pad_token_id": 0,
+            **_PADDED,
             "hidden_size": 16,
             "num_layers": 2,
             "num_heads": 2,
@@ -81,7 +87,7 @@ MODELS: dict[str, Small] = {
         },
     ),
     "OPT": _text("OPT", {**_TEXT, "ffn_dim": 32, "word_embed_proj_dim": 16}),
-    "Bloom": _text("Bloom", {"vocab_size": 50, "pad_token_id": 0, "hidden_size": 16, "n_layer": 2, "n_head": 2}),
+    "Bloom": _text("Bloom", {**_PADDED, "hidden_size": 16, "n_layer": 2, "n_head": 2}),
     "Llama": _text("Llama", _DECODER),
     "Mistral": _text("Mistral", _DECODER),
     "Qwen2": _text("Qwen2", _DECODER),
@@ -117,12 +123,8 @@ MODELS: dict[str, Small] = {
     "DeiT": _image("DeiT", _IMAGE, _PICTURE),
     "BEiT": _image("Beit", {**_IMAGE, "use_relative_position_bias": True}, _PICTURE),
     "DINOv2": _image("Dinov2", _IMAGE, _PICTURE),
-    "Swin": _image(
-        "Swin", {**_WIDE, "patch_size": 4, "embed_dim": 8, "depths": [1, 2], "num_heads": [1, 2], "window_size": 4}
-    ),
-    "Swin v2": _image(
-        "Swinv2", {**_WIDE, "patch_size": 4, "embed_dim": 8, "depths": [1, 2], "num_heads": [1, 2], "window_size": 4}
-    ),
+    "Swin": _image("Swin", _WINDOWS),
+    "Swin v2": _image("Swinv2", _WINDOWS),
     "ConvNeXt": _image("ConvNext", {"hidden_sizes": [8, 16], "num_stages": 2, **_STAGES}),
     "ConvNeXt v2": _image("ConvNextV2", {"hidden_sizes": [8, 16], "num_stages": 2, **_STAGES}),
     "ResNet": _image("ResNet", {"embedding_size": 8, "hidden_sizes": [16, 32], **_STAGES}),
@@ -149,25 +151,17 @@ MODELS: dict[str, Small] = {
     "PoolFormer": _image(
         "PoolFormer",
         {
-            "depths": [1, 1],
-            "hidden_sizes": [8, 16],
-            "patch_sizes": [7, 3],
-            "strides": [4, 2],
+            **_PYRAMID,
             "padding": [2, 1],
-            "num_encoder_blocks": 2,
         },
     ),
     "SegFormer": _image(
         "Segformer",
         {
-            "depths": [1, 1],
-            "hidden_sizes": [8, 16],
-            "patch_sizes": [7, 3],
-            "strides": [4, 2],
+            **_PYRAMID,
             "sr_ratios": [2, 1],
             "num_attention_heads": [1, 2],
             "mlp_ratios": [2, 2],
-            "num_encoder_blocks": 2,
             "decoder_hidden_size": 8,
         },
     ),

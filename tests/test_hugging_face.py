@@ -9,7 +9,7 @@ from fwdkern.errors import CaptureError, FwdkernError, UnsupportedOperatorError
 from tests.networks.hugging_face import MODELS, make
 from tests.oracle import assert_close
 
-pytest.importorskip("transformers", reason="needs the package transformers")
+transformers = pytest.importorskip("transformers", reason="needs the package transformers")
 
 # What they are refused for.
 REFUSED: dict[str, tuple[type[FwdkernError], str]] = {
@@ -49,7 +49,6 @@ def test_what_cannot_be_explained_is_named(name: str) -> None:
 
 
 def test_a_loop_over_the_steps_serves_sentences_of_other_lengths() -> None:
-    transformers = pytest.importorskip("transformers")
     configuration = transformers.MambaConfig(
         vocab_size=50, hidden_size=16, state_size=4, num_hidden_layers=1, time_step_rank=2, use_cache=False
     )

@@ -44,9 +44,10 @@ def _conv(draw: st.DrawFn, channels: int, size: tuple[int, int]) -> nn.Module:
 
 def _transposed(draw: st.DrawFn, channels: int, size: tuple[int, int]) -> nn.Module:
     kernel, stride = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    padding = draw(st.integers(0, kernel - 1)) if min(size) > 1 else 0
     groups = 2 if channels % 2 == 0 and channels > 2 and draw(st.booleans()) else 1
     extra = draw(st.integers(0, stride - 1))
+    unpadded = (min(size) - 1) * stride + kernel + extra
+    padding = draw(st.integers(0, min(kernel - 1, (unpadded - 1) // 2)))
     return nn.ConvTranspose2d(channels, groups * 2, kernel, stride, padding, extra, groups)
 
 

@@ -291,7 +291,8 @@ class FusedModel(nn.Module):
             inputs: ``[B, *shape]``.
             target: None for each input's top class, a class for all, ``[B]`` one class each (a list likewise),
                 ``[B, K]`` several each (for a single input a list ``[K]`` will do), or ``"all"``. Where the network
-                returns no ``[B, classes]`` but ``[B, *shape]``: one unit's coordinates for all, or ``[B, rank]``.
+                returns no ``[B, classes]`` but ``[B, *shape]``: one unit's coordinates for all, or ``[B, rank]``. A
+                batch that is not returned first is taken as if it were.
             features: ``"pixels"`` (channels summed), ``"channels"`` (kept apart), or an integer label map
                 ``[H, W]`` or ``[B, H, W]`` of segments numbered from 0. Of sequences ``"pixels"`` are their steps,
                 ``"tokens"``, and segments ``[T]`` or ``[B, T]``.

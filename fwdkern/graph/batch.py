@@ -82,10 +82,17 @@ class _Stays(Exception):
     """The operator is left as it is; if it cannot be explained so, its rule says why."""
 
 
-def separate_batch(module: fx.GraphModule) -> None:
-    """Rewrite operators on values in which the batch is not the first dimension alone."""
-    _Separation(module).run()
+def separate_batch(module: fx.GraphModule) -> tuple[int, ...]:
+    """Rewrite operators on values in which the batch is not the first dimension alone.
+
+    The graph then returns each value with the batch first. What is returned here says to which dimension of each the
+    batch has to be moved for the model's own output.
+    """
+    separation = _Separation(module)
+    separation.run()
+    moved = separation.turn_outputs()
     module.graph.eliminate_dead_code()
+    return moved
 
 
 class _Separation:
@@ -125,6 +132,19 @@ class _Separation:
             except _Stays:
                 if all(self.places[given].plain for given in tracked):
                     self._track(node, node, _Place())
+
+    def turn_outputs(self) -> tuple[int, ...]:
+        """Return values with the batch first, where it lies in one dimension of them alone."""
+        output = next(node for node in self.graph.nodes if node.op == "output")
+        single = not isinstance(output.args[0], (tuple, list))
+        leaves: list[Any] = [output.args[0]] if single else list(output.args[0])
+        dims = [0] * len(leaves)
+        for i, leaf in enumerate(leaves):
+            place = self.places.get(leaf, _Place())
+            if not place.split:
+                leaves[i], dims[i] = self.first.get(leaf, leaf), place.dim
+        output.args = (leaves[0] if single else tuple(leaves),)
+        return tuple(dims)
 
     def _pointwise(self, node: Any) -> bool:
         return torch.Tag.pointwise in getattr(node.target, "tags", ()) or node.target in _COPIES

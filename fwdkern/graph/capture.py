@@ -47,7 +47,8 @@ class Capture:
     """A captured model.
 
     Attributes:
-        module: the graph; it returns one value, or the leaves of a structure.
+        module: the graph; it returns one value, or the leaves of a structure, with the batch first.
+        batch_dims: for each of them the dimension in which the model itself has the batch.
         structure: how the leaves make up the model's output, None where the output is one tensor.
         weights: names of the model's parameters and buffers that the output depends on.
         batch: the only batch size the graph serves, None for all.
@@ -55,6 +56,7 @@ class Capture:
     """
 
     module: fx.GraphModule
+    batch_dims: tuple[int, ...]
     structure: TreeSpec | None
     weights: tuple[str, ...]
     batch: int | None
@@ -172,11 +174,11 @@ def _lift(program: ExportedProgram, batch: int | None) -> Capture:
     batch_first(module)
     _single_outputs(module)
     _numeric_padding(module)
-    separate_batch(module)
+    batch_dims = separate_batch(module)
     graph.eliminate_dead_code()
     module.recompile()
     weights = tuple(node.meta["weight"] for node in graph.nodes if "weight" in node.meta)
-    return Capture(module, None if single else structure, weights, batch, longest)
+    return Capture(module, batch_dims, None if single else structure, weights, batch, longest)
 
 
 def _longest(program: ExportedProgram, size: int | torch.SymInt) -> float:

@@ -102,8 +102,10 @@ class Network:
     def run(self, x: Tensor) -> Any:
         """The model's own output at ``x`` ``[B, *shape]``."""
         value = self.module(x)
-        structure = self.captured.structure
-        return value if structure is None else tree_unflatten(value, structure)
+        structure, dims = self.captured.structure, self.captured.batch_dims
+        leaves = [value] if structure is None else value
+        leaves = [leaf.movedim(0, dim) if dim else leaf for leaf, dim in zip(leaves, dims, strict=True)]
+        return leaves[0] if structure is None else tree_unflatten(leaves, structure)
 
 
 def build_network(model: nn.Module, example: Tensor, fold: bool) -> Network:

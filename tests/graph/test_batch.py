@@ -74,6 +74,43 @@ def test_heads_in_the_batch() -> None:
     assert_close(found.scores, expected.channels)
 
 
+def _time_major(x: Tensor, w: Tensor) -> Tensor:
+    """Steps first, as recurrent layers have them unless told otherwise."""
+    return (x.flatten(1, 2).transpose(0, 1) @ w).relu()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_model_that_returns_the_batch_behind(batch: int) -> None:
+    model = Function(_time_major).double().eval().requires_grad_(False)
+    x = torch.randn(batch, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    net = fwdkern.fuse(model, x)
+    assert net(x).equal(model(x)) and net(x).shape == (20, batch, 6)
+    expected = autograd(Function(lambda x, w: _time_major(x, w)[7]).double(), x)
+    units = torch.tensor([[7, c] for c in range(6)])
+    for mode in ("forward", "reverse"):
+        for c, unit in enumerate(units):
+            found = net.attribute(x, tuple(unit.tolist()), features="channels", bias="separate", mode=mode, strict=True)
+            assert_close(found.scores[:, 0], expected.channels[:, c])
+            assert_close(found.outputs[:, 0], model(x)[7, :, c])
+
+
+def test_classes_in_front_of_the_batch() -> None:
+    model = Function(lambda x, w: (x.sum((1, 2)) @ w).relu().t()).double().eval().requires_grad_(False)
+    x = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    net = fwdkern.fuse(model, x)
+    found = net.attribute(x, "all", features="channels", bias="separate", strict=True)
+    assert_close(found.outputs, model(x).t())
+
+
+def test_outputs_with_the_batch_in_different_places() -> None:
+    model = Function(lambda x, w: {"steps": _time_major(x, w), "mean": x.mean((1, 2))}).double().eval()  # type: ignore
+    x = torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = model(x)
+    found = fwdkern.fuse(model, x)(x)
+    assert list(found) == ["steps", "mean"]
+    assert all(found[name].equal(expected[name]) for name in expected)
+
+
 def test_what_mixes_examples_is_refused() -> None:
     model = Function(lambda x, w: (x.flatten(1)[:, :6] @ w).cumsum(0)).double().eval()
     x = torch.randn(2, 4, 5, 6, dtype=torch.float64)

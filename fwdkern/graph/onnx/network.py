@@ -212,6 +212,8 @@ class OnnxNetwork(nn.Module):
         )
         if not fits:
             raise InputError(f"the ONNX file's input {self.spec.name} is {self.shape_text()}, got {list(x.shape)}")
+        if x.is_floating_point() != self.spec.dtype.is_floating_point:
+            raise InputError(f"the ONNX file's input {self.spec.name} is {self.spec.dtype}, got {x.dtype}")
 
     def shape_text(self) -> str:
         """The input's shape as messages give it."""

@@ -188,7 +188,9 @@ class _Builder:
         tensor = given[0].type.tensor_type
         if tensor.elem_type not in TYPES or tensor.elem_type == TensorProto.BFLOAT16:
             raise InputError(f"the input {given[0].name!r} is no tensor of numbers that are read")
-        sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
+        # Some exporters write an open size as -1.
+        known = (dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim)
+        sizes = [None if size == -1 else size for size in known]
         if not sizes or any(size is not None and size < 1 for size in sizes):
             raise InputError(f"the input {given[0].name!r} declares the shape {sizes}; a batch [B, ...] is read")
         if np.prod([size or 1 for size in sizes], dtype=np.float64) > MOST_ENTRIES:

@@ -26,7 +26,7 @@ from fwdkern.engine.units import WeightedSum, parse_place, parse_target, parse_u
 from fwdkern.errors import DeviceMemoryError, InputError, LayerError
 from fwdkern.graph import SOFTMAX, Layer, Network, build_network
 from fwdkern.graph.capture import check_evaluation_mode
-from fwdkern.graph.onnx import OnnxNetwork, example_input, is_onnx, read_onnx
+from fwdkern.graph.onnx import OnnxNetwork, example_input, is_onnx, open_batch, read_onnx
 from fwdkern.relevance import Relevance
 from fwdkern.report import describe
 
@@ -58,7 +58,10 @@ def fuse(
         example_inputs = example_input(model)
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    return FusedModel(model, _one_input(example_inputs), fold)
+    example = _one_input(example_inputs)
+    if isinstance(model, OnnxNetwork) and None in model.spec.shape[1:]:
+        open_batch(model, example.shape[1:])
+    return FusedModel(model, example, fold)
 
 
 class _Source:

@@ -180,12 +180,11 @@ class OnnxNetwork(nn.Module):
         self.spec, self.outputs = spec, outputs
         self.batch = spec.shape[0] if spec.shape else None
         self.calls, self.steps = tuple(calls), tuple(steps)
+        self.results = {name: f"_result_{number}" for number, name in enumerate(constants)}
+        for name, value in constants.items():
+            self.register_buffer(self.results[name], value)
         for call, step in zip(calls, steps, strict=True):
             _add(self, call.path, step)
-        self.results = {}
-        for number, (name, value) in enumerate(constants.items()):
-            self.results[name] = f"result_{number}"
-            self.register_buffer(self.results[name], value)
         self.eval()
 
     def forward(self, x: Tensor) -> Any:
@@ -226,9 +225,14 @@ def _add(root: nn.Module, path: str, step: Step) -> None:
     parent = root
     *blocks, leaf = path.split(".")
     for block in blocks:
+        # The file may use the names of this class's own attributes.
+        while block not in parent._modules and hasattr(parent, block):
+            block += "_"
         if block not in parent._modules:
             parent.add_module(block, nn.Module())
         parent = parent._modules[block]  # type: ignore[assignment]
+    while hasattr(parent, leaf):
+        leaf += "_"
     parent.add_module(leaf, step)
 
 

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import fwdkern.graph.onnx.operators  # noqa: F401
 from fwdkern.errors import CaptureError, FwdkernError, InputError, UnsupportedOperatorError
 from fwdkern.graph.capture import quiet
+from fwdkern.graph.onnx.batch import open_batch
 from fwdkern.graph.onnx.constants import MOST_ENTRIES, to_array, to_numbers, to_tensor
 from fwdkern.graph.onnx.functions import inline
 from fwdkern.graph.onnx.names import name_nodes
@@ -229,7 +230,7 @@ class _Builder:
         network = OnnxNetwork(self.spec, calls, [step for _, step in entries], fixed, self.outputs)
         if None not in self.spec.shape[1:]:
             _try_shapes(network)
-            _open_batch(network)
+            open_batch(network, example_input(network).shape[1:])
         return network
 
     def _parsed(self, node: Any, live: set[str], readers: Counter[str]) -> Node:
@@ -328,57 +329,3 @@ def _try_shapes(network: OnnxNetwork) -> None:
         raise
     except Exception as error:
         raise CaptureError(f"the network cannot run on an input of shape {list(example.shape)}: {error}") from error
-
-
-def _open_batch(network: OnnxNetwork) -> None:
-    """Let a network whose file fixes the batch size serve every batch, where that is seen to change nothing.
-
-    Exporters write the batch size into reshapes. Read as "the size that is there", it must give the same outputs for
-    one input after the other and for two together.
-    """
-    fixed = network.batch
-    if fixed is None or not network.spec.dtype.is_floating_point:
-        return
-    random = torch.Generator().manual_seed(1)
-    pair = torch.rand((2 * fixed, *example_input(network).shape[1:]), generator=random).to(network.spec.dtype)
-    with torch.no_grad():
-        apart = [network(part) for part in pair.split(fixed)]
-        reshapes = [step for step in network.steps if _keeps_batch(step, fixed)]
-        before = [step.arrays[1] for step in reshapes]
-        for step in reshapes:
-            step.arrays[1] = np.concatenate([[0], step.arrays[1][1:]])
-        network.batch = None
-        try:
-            together = network(pair)
-            if _same(apart, together):
-                return
-        except FwdkernError:
-            pass
-        network.batch = fixed
-        for step, old in zip(reshapes, before, strict=True):
-            step.arrays[1] = old
-
-
-def _keeps_batch(step: Step, batch: int) -> bool:
-    shape = step.arrays.get(1)
-    fits = step.node.kind == "Reshape" and 1 not in step.tensors and not step.node.get("allowzero", 0)
-    return bool(fits and shape is not None and shape.size and shape.reshape(-1)[0] == batch)
-
-
-def _same(apart: list[Any], together: Any) -> bool:
-    single = isinstance(together, Tensor)
-    results = [(part,) if single else part for part in apart]
-    for i, whole in enumerate((together,) if single else together):
-        parts = [result[i] for result in results]
-        if not parts[0].dim():
-            return False
-        joined = torch.cat(parts)
-        scale = float(joined.abs().max()) if joined.numel() and joined.is_floating_point() else 1.0
-        # Of values that are not finite nothing is seen.
-        if (
-            not joined.isfinite().all()
-            or joined.shape != whole.shape
-            or not torch.allclose(joined, whole, 1e-3, 1e-4 * scale)
-        ):
-            return False
-    return True

@@ -37,6 +37,19 @@ def test_layers_go_by_module_paths(tmp_path: Path) -> None:
     assert all(layer.rule for layer in net.layers)
 
 
+@pytest.mark.parametrize("path", ["{}", "{}.inner", "outer.{}"])
+def test_layers_may_have_any_name(path: str, tmp_path: Path) -> None:
+    """Those of the module's own attributes too."""
+    taken = [*vars(read_onnx(save(network(), tmp_path))), "forward", "node", "arrays", "result_0", "training"]
+    names = [path.format(name) for name in taken]
+    values = ["x", *(f"v{i}" for i in range(len(names) - 1)), "y"]
+    nodes = [("Relu", [a], [b], {"name": n}) for n, a, b in zip(names, values, values[1:], strict=False)]
+    x = torch.linspace(-1, 1, 6).view(2, 3)
+    net = fwdkern.fuse(save(model(nodes, ["n", 3]), tmp_path), x)
+    assert net(x).equal(x.relu())
+    assert len({layer.name for layer in net.layers}) >= len(names)
+
+
 def test_maps_are_those_of_the_torch_network(tmp_path: Path) -> None:
     read = read_onnx(save(network(), tmp_path))
     weights = read.state_dict()

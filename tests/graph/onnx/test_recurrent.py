@@ -91,6 +91,40 @@ def test_all_steps_are_onnxruntimes(kind: str, direction: str, tmp_path: Path) -
     assert torch.allclose(got, torch.from_numpy(expected), atol=1e-5)
 
 
+def test_lines_of_text(tmp_path: Path) -> None:
+    """As readers of lines are: one picture of any width, its columns the steps in front of the batch, and states made
+    of the batch's size."""
+    (recurrence,), weights = layer("LSTM", True, direction="bidirectional")
+    random = np.random.default_rng(2)
+    nodes: list[Node] = [
+        ("Conv", ["x", "kernel"], ["c"], {"strides": [2, 2]}),
+        ("Transpose", ["c"], ["t"], {"perm": [3, 0, 1, 2]}),
+        ("Reshape", ["t", "flat"], ["steps"], {}),
+        ("Shape", ["steps"], ["shape"], {}),
+        ("Gather", ["shape", "one"], ["batch"], {}),
+        ("Concat", ["two", "batch", "hidden"], ["sizes"], {"axis": 0}),
+        ("ConstantOfShape", ["sizes"], ["state"], {}),
+        ("LSTM", ["steps", "w", "r", "b", "", "state", "state"], ["h"], recurrence[3]),
+        ("Transpose", ["h"], ["beside"], {"perm": [0, 2, 1, 3]}),
+        ("Reshape", ["beside", "joined"], ["y"], {}),
+    ]
+    weights |= {
+        "kernel": random.standard_normal((WIDTH, 1, 2, 2)).astype(np.float32),
+        **{"flat": np.array([0, 0, -1]), "joined": np.array([0, 0, -1])},
+        **{name: np.array([size]) for name, size in (("one", 1), ("two", 2), ("hidden", HIDDEN))},
+    }
+    path = save(model(nodes, [1, 1, 2, "width"], weights, 14), tmp_path)
+    x = random.standard_normal((3, 1, 2, 10)).astype(np.float32)
+    session = onnxruntime.InferenceSession(path)
+    expected = np.concatenate([session.run(None, {"x": picture[None]})[0] for picture in x], 1)
+    net = fwdkern.fuse(path, torch.from_numpy(x))
+    assert torch.allclose(net(torch.from_numpy(x)), torch.from_numpy(expected), atol=1e-5)
+    double = torch.from_numpy(x).double()
+    found = fwdkern.fuse(read_onnx(path).double(), double).attribute(double, (2, 1))
+    assert torch.allclose(found.outputs[:, 0].float(), torch.from_numpy(expected)[2, :, 1], atol=1e-5)
+    assert found.scores.abs().amax((1, 2, 3)).min() > 0 and found.delta.abs().max() < 1e-12
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 @pytest.mark.parametrize("result", [0, 1])

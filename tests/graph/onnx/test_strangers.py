@@ -306,16 +306,16 @@ def test_open_sizes_written_as_minus_one(tmp_path: Path) -> None:
     read = read_onnx(save(model(one("Relu"), [-1, 3, -1, -1]), tmp_path))
     x = torch.from_numpy(weight(2, 3, 5, 4))
     assert read(x).equal(x.relu())
-    with pytest.raises(InputError, match="got .2, 4, 5, 4."):
+    with pytest.raises(InputError, match=r"got \[2, 4, 5, 4\]"):
         read(torch.ones(2, 4, 5, 4))
 
 
 def test_numbers_of_the_other_kind_are_refused(tmp_path: Path) -> None:
     read = read_onnx(save(model(one("Relu"), [2, 3]), tmp_path))
-    with pytest.raises(InputError, match="input x is torch.float32, got torch.int64"):
+    with pytest.raises(InputError, match=r"input x is torch\.float32, got torch\.int64"):
         read(torch.ones(2, 3, dtype=torch.int64))
     whole_numbers = model([("Gather", ["w", "x"], ["y"], {})], [2, 3], {"w": weight(5, 4)}, kind=TensorProto.INT64)
-    with pytest.raises(InputError, match="input x is torch.int64, got torch.float32"):
+    with pytest.raises(InputError, match=r"input x is torch\.int64, got torch\.float32"):
         read_onnx(save(whole_numbers, tmp_path))(torch.ones(2, 3))
 
 

@@ -184,10 +184,17 @@ def shape_squeeze(node: Node, x: np.ndarray, axes: np.ndarray | None = None) -> 
     return np.squeeze(x, tuple(along) if along else None)
 
 
+def _numbers(sizes: np.ndarray) -> list[int]:
+    """Sizes of a shape that is computed with; an open one would be fixed by it."""
+    if any(isinstance(size, torch.SymInt) for size in sizes.reshape(-1)):
+        raise NotImplementedError
+    return [int(size) for size in sizes.reshape(-1)]
+
+
 @shape_operator("Reshape")
 def shape_reshape(node: Node, x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """The same numbers under another shape."""
-    return x.reshape([int(size) for size in sizes.reshape(-1)])
+    return x.reshape(_numbers(sizes))
 
 
 @shape_operator("Cast")
@@ -216,7 +223,7 @@ def shape_where(node: Node, chosen: np.ndarray, a: np.ndarray, b: np.ndarray) ->
 @shape_operator("ConstantOfShape")
 def shape_constant(node: Node, sizes: np.ndarray) -> np.ndarray:
     """A shape of ones, say."""
-    wanted = [int(size) for size in sizes.reshape(-1)]
+    wanted = _numbers(sizes)
     if any(not 0 <= size <= _LONGEST for size in wanted) or math.prod(wanted) > _LONGEST:
         raise NotImplementedError
     return array(np.full(wanted, node.get("value", np.zeros(1, np.float32)).reshape(-1)[0].item(), dtype=object))
@@ -244,7 +251,7 @@ def shape_mod(node: Node, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @shape_operator("Expand")
 def shape_expand(node: Node, x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Copies of a number."""
-    wanted = np.broadcast_shapes(x.shape, tuple(int(size) for size in sizes.reshape(-1)))
+    wanted = np.broadcast_shapes(x.shape, tuple(_numbers(sizes)))
     if math.prod(wanted) > _LONGEST:
         raise NotImplementedError
     return array(np.broadcast_to(x, wanted))

@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils._pytree import TreeSpec
 
-from fwdkern.errors import CaptureError, InputError
+from fwdkern.errors import CaptureError, FwdkernError, InputError
 from fwdkern.graph.batch import separate_batch
 from fwdkern.graph.decompositions import DECOMPOSITIONS
 from fwdkern.graph.recurrent import batch_first
@@ -93,6 +93,8 @@ def capture(model: nn.Module, example: Tensor) -> Capture:
     program = _export(model, example, dynamic=False)
     if isinstance(program, ExportedProgram):
         return _lift(program, example.shape[0])
+    if isinstance(program, FwdkernError):
+        raise program  # a network read from a file says itself what is wrong
     first = (str(program).strip() or type(program).__name__).splitlines()[0]
     raise CaptureError(
         f"torch.export could not capture {type(model).__name__} for an input of shape {list(example.shape)}: "

@@ -22,7 +22,7 @@ from fwdkern.graph.onnx.operators.logic import TYPES
 from fwdkern.graph.onnx.patterns import join_functions
 from fwdkern.graph.onnx.registry import OPERATORS, Node
 
-OPSETS = range(7, 24)
+OPSETS = range(7, 26)
 MOST_BYTES = 2**31 - 1
 MOST_NODES = 100_000
 _STANDARD = ("", "ai.onnx")

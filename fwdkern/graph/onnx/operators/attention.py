@@ -1,4 +1,4 @@
-"""Attention in one node, and positions turned into rotations, as opset 23 has them."""
+"""Attention in one node, and positions turned into rotations, as opset 23 and later have them."""
 
 import torch
 from torch import Tensor
@@ -16,11 +16,14 @@ def attention(
     mask: Tensor | None = None,
     past_key: Tensor | None = None,
     past_value: Tensor | None = None,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """Queries [B, heads, L, E], keys [B, groups, S, E] and values [B, groups, S, D], each group for several heads in
     turn; or the heads beside one another, [B, L, heads · E]."""
     if node.outputs > 1 or past_key is not None or past_value is not None:
         node.refuse("keys and values of the past, or the products of queries and keys")
+    if lengths is not None or (node.get("left_window_size", -1), node.get("right_window_size", -1)) != (-1, -1):
+        node.refuse("keys of different numbers, or within a window")
     if node.get("softcap", 0.0):
         node.refuse(f"softcap={node.get('softcap')}")
     flat = q.dim() == 3

@@ -14,7 +14,6 @@ transformers = pytest.importorskip("transformers", reason="needs the package tra
 # What they are refused for.
 REFUSED: dict[str, tuple[type[FwdkernError], str]] = {
     "FNet": (UnsupportedOperatorError, "fft_fftn"),
-    "XLNet": (UnsupportedOperatorError, "einsum"),
     "T5": (CaptureError, "depends on values"),
     "BART": (CaptureError, "depends on values"),
 }

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, fx
 from torch._dispatch.python import enable_python_dispatcher
 
+from fwdkern.graph.nodes import is_whole_slice
+
 aten = torch.ops.aten
 
 _RESHAPES = {
@@ -122,6 +124,10 @@ class _Separation:
                 continue
             if node.target in _MADE:
                 node.args = (self.first[node.args[0]], *node.args[1:])
+                continue
+            if is_whole_slice(node):
+                place = self.places[node.args[0]]
+                self._track(node, node if place.plain else self.first[node.args[0]], place)
                 continue
             if node.target not in _REWRITE and not self._pointwise(node):
                 if all(self.places[given].plain for given in tracked):
@@ -340,6 +346,32 @@ class _Separation:
             return place, aten.matmul.default, (a, self.first[b])
         return place, aten.matmul.default, tuple(self._tensor(node, operand, place, rank) for operand in (a, b))
 
+    def _embedding(self, node: Any) -> tuple[_Place, Any, tuple[Any, ...]]:
+        table, tokens = node.args[:2]
+        if tokens not in self.places:
+            raise _Stays
+        return self.places[tokens], node.target, (table, self.first[tokens], *node.args[2:])
+
+    def _einsum(self, node: Any) -> tuple[_Place, Any, tuple[Any, ...]]:
+        equation, operands = node.args[0].replace(" ", ""), list(node.args[1])
+        left, arrow, out = equation.partition("->")
+        terms = left.split(",")
+        if not arrow or "." in equation or any(self.places[x].split for x in operands if x in self.places):
+            raise _Stays
+        letters = {term[self.places[x].dim] for x, term in zip(operands, terms, strict=True) if x in self.places}
+        batch = letters.pop()
+        if letters or batch not in out:
+            raise _Stays
+        wide = []
+        for x, term in zip(operands, terms, strict=True):
+            if x not in self.places and batch in term:
+                # Positions for each example, say, are the same for all but have the batch in them.
+                order = [term.index(letter) for letter in _leading(batch, term)]
+                x = self._call(node, aten.permute.default, (x, order))
+            wide.append(self.first.get(x, x))
+        terms = [_leading(batch, term) for term in terms]
+        return _Place(out.index(batch)), node.target, (f"{','.join(terms)}->{_leading(batch, out)}", wide)
+
     def _addmm(self, node: Any) -> tuple[_Place, Any, tuple[Any, ...]]:
         bias, a, b = node.args
         place, _, product = self._matmul(node, a, b)
@@ -375,6 +407,8 @@ _REWRITE: dict[Any, Callable[[_Separation, Any], tuple[_Place, Any, tuple[Any, .
     **dict.fromkeys({*_ALONG, *_LOWERING}, _Separation._along),
     **dict.fromkeys(_PRODUCTS, _Separation._product),
     aten.cat.default: _Separation._concatenation,
+    aten.embedding.default: _Separation._embedding,
+    aten.einsum.default: _Separation._einsum,
     aten.expand.default: _Separation._expansion,
     **dict.fromkeys((aten.linear.default, aten.layer_norm.default, aten.rms_norm.default), _Separation._over_last),
     **dict.fromkeys((aten.pad.default, aten.constant_pad_nd.default), _Separation._padding),
@@ -401,6 +435,11 @@ def _hint(size: Any) -> int:
     if size.node.hint is None:
         raise _Stays  # it depends on values
     return int(size.node.hint)
+
+
+def _leading(letter: str, term: str) -> str:
+    """The letters of an operand of einsum with this one first, where it is among them."""
+    return letter + term.replace(letter, "") if letter in term else term
 
 
 def _hints(place: _Place) -> tuple[int, int]:

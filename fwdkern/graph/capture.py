@@ -17,6 +17,7 @@ from torch.utils._pytree import TreeSpec
 from fwdkern.errors import CaptureError, FwdkernError, InputError
 from fwdkern.graph.batch import separate_batch
 from fwdkern.graph.decompositions import DECOMPOSITIONS
+from fwdkern.graph.nodes import argument
 from fwdkern.graph.recurrent import batch_first
 from fwdkern.rules.extremum import VALUES
 from fwdkern.rules.pooling import FIRST_OF_POOL
@@ -277,8 +278,3 @@ def _numeric_padding(module: fx.GraphModule) -> None:
             padding = [0] * rank
         bias = argument(node, 2, "bias")
         _replace(module, node, overloads[node.target], (x, weight, bias, stride, padding, dilation, groups))
-
-
-def argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
-    """A call's argument, given by position or by name."""
-    return node.args[position] if position < len(node.args) else node.kwargs.get(name, default)

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from fwdkern.graph.capture import add_constant, argument
+from fwdkern.graph.capture import add_constant
+from fwdkern.graph.nodes import is_whole_slice
 from fwdkern.rules.normalisation import batch_norm_affine
 
 aten = torch.ops.aten
@@ -67,7 +68,7 @@ def drop_identities(module: fx.GraphModule) -> dict[fx.Node, fx.Node]:
         if node.target is aten.view.default or node.target is aten._unsafe_view.default:
             # A copy that made the memory contiguous may go below, after which only reshape is sure to work.
             node.target = aten.reshape.default
-        if node.target not in _IDENTITIES and not _is_whole_slice(node):
+        if node.target not in _IDENTITIES and not is_whole_slice(node):
             continue
         source = node.args[0]
         old, new = source.meta.get("val"), node.meta.get("val")
@@ -76,13 +77,6 @@ def drop_identities(module: fx.GraphModule) -> dict[fx.Node, fx.Node]:
             stand_in[node] = source
             module.graph.erase_node(node)
     return {node: _follow(target, stand_in) for node, target in stand_in.items()}
-
-
-def _is_whole_slice(node: fx.Node) -> bool:
-    if node.target is not aten.slice.Tensor:
-        return False
-    start, stop = argument(node, 2, "start"), argument(node, 3, "end")
-    return start in (None, 0) and stop in (None, 2**63 - 1) and argument(node, 4, "step", 1) == 1
 
 
 def _follow(node: fx.Node, stand_in: dict[fx.Node, fx.Node]) -> fx.Node:

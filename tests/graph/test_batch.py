@@ -50,7 +50,21 @@ def _normed(x: Tensor, w: Tensor) -> Tensor:
     return folded.view(x.shape[0], -1)
 
 
-@pytest.mark.parametrize("function", [_folded, _behind, _normed])
+def _contracted(x: Tensor, w: Tensor) -> Tensor:
+    """Products by letters with steps in front of the batch, one of them with positions repeated for each example."""
+    y = torch.einsum("ibh,hd->ibd", x[:, 0].transpose(0, 1), w)
+    places = w[:4].unsqueeze(1).expand(-1, x.shape[0], -1)
+    scores = torch.einsum("ibd, jbd -> bij", y, torch.einsum("ibh,hd->ibd", places, w))
+    return torch.einsum("bij,jbd->ibd", scores, places).transpose(0, 1).flatten(1)
+
+
+def _cut(x: Tensor, w: Tensor) -> Tensor:
+    """Some of the steps and channels and all examples, which are behind the steps."""
+    y = x[:, 0].transpose(0, 1)[1:, :, :4][:, 0 : 2**31 - 1]
+    return (y @ w[:4]).transpose(0, 1).flatten(1)
+
+
+@pytest.mark.parametrize("function", [_folded, _behind, _normed, _contracted, _cut])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_linear_models(function: Callable[[Tensor, Tensor], Tensor], batch: int) -> None:
     model = Function(function).double().eval().requires_grad_(False)

@@ -41,7 +41,8 @@ def _scope(node: Any) -> str:
         if entry.key == "pkg.torch.onnx.name_scopes" and isinstance(entry.value, str):
             found = re.findall(r"'([^']*)'", entry.value[: 20 * _LONGEST])
             return _clean(found[-2]) if len(found) > 1 else ""
-    parts = [part for part in node.name[: 10 * _LONGEST].split("/") if part]
+    # TensorFlow Lite's converter joins the names of what became one node.
+    parts = [part for part in node.name[: 10 * _LONGEST].split(";")[0].split("/") if part]
     generic = re.compile(rf"(node_)?_?{re.escape(node.op_type)}(_\d+)?$", re.IGNORECASE)
     if parts and (generic.match(parts[-1]) or parts[-1].startswith("node_")):
         parts.pop()

@@ -37,6 +37,15 @@ def test_layers_go_by_module_paths(tmp_path: Path) -> None:
     assert all(layer.rule for layer in net.layers)
 
 
+def test_joined_names_are_told_by_their_first(tmp_path: Path) -> None:
+    nodes = [
+        ("Relu", ["x"], ["a"], {"name": "block/conv_3/BiasAdd;block/conv_3/Conv2D;block/conv_3/Relu"}),
+        ("Neg", ["a"], ["y"], {"name": "block/out/Neg;block/out"}),
+    ]
+    net = fwdkern.fuse(save(model(nodes, ["n", 3]), tmp_path), torch.ones(2, 3))
+    assert [layer.name for layer in net.layers] == ["block.conv_3.BiasAdd", "block.out"]
+
+
 @pytest.mark.parametrize("path", ["{}", "{}.inner", "outer.{}"])
 def test_layers_may_have_any_name(path: str, tmp_path: Path) -> None:
     """Those of the module's own attributes too."""

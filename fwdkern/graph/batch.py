@@ -340,6 +340,9 @@ class _Separation:
             if place.dim == rank - 1:
                 raise _Stays
             return place, aten.matmul.default, (self.first[a], b)
+        if place.dim == rank - 1 and not place.split and a not in self.places and ranks[0] == 2:
+            # A matrix times columns, one for each example.
+            return place, aten.matmul.default, (self.first[b], self._call(node, aten.transpose.int, (a, 0, 1)))
         if place.dim >= rank - 2:
             raise _Stays
         if min(ranks) < 3 and a not in self.places:

@@ -64,7 +64,13 @@ def _cut(x: Tensor, w: Tensor) -> Tensor:
     return (y @ w[:4]).transpose(0, 1).flatten(1)
 
 
-@pytest.mark.parametrize("function", [_folded, _behind, _normed, _contracted, _cut])
+def _columns(x: Tensor, w: Tensor) -> Tensor:
+    """Examples as columns, as textbooks have them."""
+    y = x[:, 0].permute(1, 2, 0)
+    return (w @ (w @ y).relu() + w[:, :1]).sum(0).t()
+
+
+@pytest.mark.parametrize("function", [_folded, _behind, _normed, _contracted, _cut, _columns])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_linear_models(function: Callable[[Tensor, Tensor], Tensor], batch: int) -> None:
     model = Function(function).double().eval().requires_grad_(False)

@@ -75,7 +75,9 @@ def chains(draw: st.DrawFn) -> tuple[Chain, Tensor]:
         operator = draw(operators(value))
         result = None if operator is None else operator(value)
         # A size of 1 leaves open where the batch is.
-        if result is None or not 2 <= result.dim() <= 5 or not 1 < min(result.shape, default=0) or result.numel() > 2000:
+        if result is None or not 2 <= result.dim() <= 5:
+            continue
+        if min(result.shape) < 2 or result.numel() > 2000:
             continue
         value = result
         chosen.append(operator)

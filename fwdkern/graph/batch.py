@@ -359,11 +359,11 @@ class _Separation:
         equation, operands = node.args[0].replace(" ", ""), list(node.args[1])
         left, arrow, out = equation.partition("->")
         terms = left.split(",")
-        if not arrow or "." in equation or any(self.places[x].split for x in operands if x in self.places):
+        if not arrow or "." in equation or any(len(set(term)) < len(term) for term in terms):
             raise _Stays
-        letters = {term[self.places[x].dim] for x, term in zip(operands, terms, strict=True) if x in self.places}
-        batch = letters.pop()
-        if letters or batch not in out:
+        placed = [(self.places[x], term) for x, term in zip(operands, terms, strict=True) if x in self.places]
+        batch, *others = {term[place.dim] for place, term in placed}
+        if others or batch not in out or any(place.split for place, _ in placed):
             raise _Stays
         wide = []
         for x, term in zip(operands, terms, strict=True):

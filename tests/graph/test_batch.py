@@ -131,8 +131,18 @@ def test_outputs_with_the_batch_in_different_places() -> None:
     assert all(found[name].equal(expected[name]) for name in expected)
 
 
-def test_what_mixes_examples_is_refused() -> None:
-    model = Function(lambda x, w: (x.flatten(1)[:, :6] @ w).cumsum(0)).double().eval()
+def _summed(x: Tensor, w: Tensor) -> Tensor:
+    return (x.flatten(1)[:, :6] @ w).cumsum(0)
+
+
+def _crossed(x: Tensor, w: Tensor) -> Tensor:
+    """The diagonal of examples and constants in one product by letters."""
+    return torch.einsum("jb,jbb->bj", x[:, 0, 0].t(), w.unsqueeze(2).expand(6, 6, 6)[:, :2, :2])
+
+
+@pytest.mark.parametrize("function", [_summed, _crossed])
+def test_what_mixes_examples_is_refused(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    model = Function(function).double().eval()
     x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
     net = fwdkern.fuse(model, x)
     with pytest.raises(UnsupportedOperatorError):

@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils._pytree import TreeSpec
 
-from fwdkern.errors import CaptureError, FwdkernError, InputError
+from fwdkern.errors import CaptureError, InputError, UnsupportedOperatorError
 from fwdkern.graph.batch import separate_batch
 from fwdkern.graph.decompositions import DECOMPOSITIONS
 from fwdkern.graph.nodes import argument
@@ -78,7 +78,8 @@ def capture(model: nn.Module, example: Tensor) -> Capture:
     """Capture ``model`` in evaluation mode at the shape of ``example`` ``[B, ...]``.
 
     Raises:
-        InputError: the model is in training mode.
+        InputError: the model is in training mode; or it is a file's, and the example does not fit it.
+        UnsupportedOperatorError: the file uses an operator in a way that is not read.
         CaptureError: torch.export cannot capture it.
     """
     check_evaluation_mode(model)
@@ -94,7 +95,7 @@ def capture(model: nn.Module, example: Tensor) -> Capture:
     program = _export(model, example, dynamic=False)
     if isinstance(program, ExportedProgram):
         return _lift(program, example.shape[0])
-    if isinstance(program, FwdkernError):
+    if isinstance(program, (InputError, UnsupportedOperatorError)):
         raise program  # a network read from a file says itself what is wrong
     first = (str(program).strip() or type(program).__name__).splitlines()[0]
     raise CaptureError(

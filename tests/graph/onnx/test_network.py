@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import fwdkern
-from fwdkern.errors import InputError
+from fwdkern.errors import CaptureError, InputError
 from fwdkern.graph.onnx import read_onnx
 from fwdkern.models import load_model
 from tests.graph.onnx.files import model, network, save
@@ -49,7 +49,7 @@ def test_joined_names_are_told_by_their_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["{}", "{}.inner", "outer.{}"])
 def test_layers_may_have_any_name(path: str, tmp_path: Path) -> None:
     """Those of the module's own attributes too."""
-    taken = [*vars(read_onnx(save(network(), tmp_path))), "forward", "node", "arrays", "result_0", "training"]
+    taken = [*vars(read_onnx(save(network(), tmp_path))), *dir(nn.Module), "node", "arrays", "float_like", "_result_0"]
     names = [path.format(name) for name in taken]
     values = ["x", *(f"v{i}" for i in range(len(names) - 1)), "y"]
     nodes = [("Relu", [a], [b], {"name": n}) for n, a, b in zip(names, values, values[1:], strict=False)]
@@ -81,6 +81,14 @@ def test_sizes_are_checked_and_asked_for(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give example_inputs"):
         fwdkern.fuse(save(open_size, tmp_path))
     assert fwdkern.fuse(tmp_path / "model.onnx", torch.rand(1, 3, 4, 5)).layers
+    with pytest.raises(InputError, match=r"input x is \[batch, 3, any, any\], got \[1, 4, 4, 5\]"):
+        fwdkern.fuse(tmp_path / "model.onnx", torch.rand(1, 4, 4, 5))
+
+
+def test_an_example_of_another_dtype_is_told(tmp_path: Path) -> None:
+    read = read_onnx(save(network(), tmp_path)).double()
+    with pytest.raises(CaptureError, match=r"the example is torch\.float32, the model's weights are torch\.float64"):
+        fwdkern.fuse(read, images(2))
 
 
 def test_a_batch_that_the_file_mixes_stays_fixed(tmp_path: Path) -> None:

@@ -52,7 +52,9 @@ def _same(apart: list[Any], together: Any) -> bool:
     results = [(part,) if single else part for part in apart]
     for i, whole in enumerate((together,) if single else together):
         parts = [result[i] for result in results]
-        grown = [dim for dim in range(parts[0].dim()) if whole.shape[dim : dim + 1] != parts[0].shape[dim : dim + 1]]
+        if whole.dim() != parts[0].dim():
+            return False
+        grown = [dim for dim, size in enumerate(parts[0].shape) if size != whole.shape[dim]]
         if len(grown) != 1:
             return False
         joined = torch.cat(parts, grown[0])

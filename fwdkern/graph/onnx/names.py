@@ -3,10 +3,7 @@
 import re
 from typing import Any
 
-from torch import nn
-
 _LONGEST = 200
-_TAKEN = set(dir(nn.Module())) | {"float_like"}
 
 
 def name_nodes(nodes: list[Any]) -> list[str]:
@@ -57,7 +54,7 @@ def _scope(node: Any) -> str:
 
 def _clean(path: str) -> str:
     parts = [re.sub(r"\W", "_", part, flags=re.ASCII) for part in path[:_LONGEST].split(".") if part]
-    return ".".join(part + "_" if part in _TAKEN or part.startswith("_") else part for part in parts)
+    return ".".join(part + "_" if part.startswith("_") else part for part in parts)
 
 
 def _snake(kind: str) -> str:

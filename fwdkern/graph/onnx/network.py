@@ -225,7 +225,7 @@ def _add(root: nn.Module, path: str, step: Step) -> None:
     parent = root
     *blocks, leaf = path.split(".")
     for block in blocks:
-        # The file may use the names of this class's own attributes.
+        # The file may use the names of a module's own attributes.
         while block not in parent._modules and hasattr(parent, block):
             block += "_"
         if block not in parent._modules:

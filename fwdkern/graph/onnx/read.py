@@ -190,8 +190,9 @@ class _Builder:
         if tensor.elem_type not in TYPES or tensor.elem_type == TensorProto.BFLOAT16:
             raise InputError(f"the input {given[0].name!r} is no tensor of numbers that are read")
         # Some exporters write an open size as -1.
-        known = (dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim)
-        sizes = [None if size == -1 else size for size in known]
+        sizes = [
+            dim.dim_value if dim.HasField("dim_value") and dim.dim_value != -1 else None for dim in tensor.shape.dim
+        ]
         if not sizes or any(size is not None and size < 1 for size in sizes):
             raise InputError(f"the input {given[0].name!r} declares the shape {sizes}; a batch [B, ...] is read")
         if np.prod([size or 1 for size in sizes], dtype=np.float64) > MOST_ENTRIES:
@@ -229,8 +230,9 @@ class _Builder:
         fixed = {name: to_tensor(self.constants[name]) for name in self.outputs if name in self.constants}
         network = OnnxNetwork(self.spec, calls, [step for _, step in entries], fixed, self.outputs)
         if None not in self.spec.shape[1:]:
-            _try_shapes(network)
-            open_batch(network, example_input(network).shape[1:])
+            example = example_input(network)
+            _try_shapes(network, example)
+            open_batch(network, example.shape[1:])
         return network
 
     def _parsed(self, node: Any, live: set[str], readers: Counter[str]) -> Node:
@@ -319,9 +321,8 @@ def _constant(node: Node) -> np.ndarray:
     raise InputError(f"node {node.name} (Constant) holds no numbers")
 
 
-def _try_shapes(network: OnnxNetwork) -> None:
+def _try_shapes(network: OnnxNetwork, example: Tensor) -> None:
     """Run the network on shapes alone, which computes and allocates nothing."""
-    example = example_input(network)
     try:
         with quiet(), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode, Bounded():
             network(mode.from_tensor(example))
